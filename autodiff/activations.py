@@ -1,0 +1,136 @@
+"""Activation functions: a table of φ and φ′, φ′ written in terms of φ's value (§2).
+
+An activation maps pre-activations s to activities a and carries tangents forward and cotangents back. `value` also
+returns what the derivative needs later (for an elementwise φ that is a itself, so nothing more is kept).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from autodiff import arrays
+from autodiff.arrays import Array, namespace
+
+
+class Activation(Protocol):
+    """What a layer asks of its activation; s, a and tangents have shape (…, d)."""
+
+    @property
+    def name(self) -> str:
+        """As in the table, or a description."""
+
+    def value(self, s: Array) -> tuple[Array, Array]:
+        """a = φ(s), and what the derivative needs."""
+
+    def push(self, saved: Array, tangent: Array) -> Array:
+        """ȧ = φ′ ṡ (forward mode)."""
+
+    def pull(self, saved: Array, cotangent: Array) -> Array:
+        """𝒟s = φ′ᵀ 𝒟a (backward)."""
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """An activation applied entry by entry: one row of the table."""
+
+    name: str
+    phi: Callable[[Array], Array]
+    slope: Callable[[Array], Array | None]
+    """φ′ as a function of φ's value; None stands for 1."""
+
+    def value(self, s: Array) -> tuple[Array, Array]:
+        a = self.phi(s)
+        return a, a
+
+    def push(self, saved: Array, tangent: Array) -> Array:
+        slope = self.slope(saved)
+        return tangent if slope is None else slope * tangent
+
+    pull = push
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """The affine reparameterisation a = Ω φ(Φ s) + ω of another activation (§10).
+
+    Parameters
+    ----------
+    base : Activation
+        φ.
+    Omega : (d, d) array
+        Ω without its homogeneous row and column.
+    omega : (d,) array
+        The last column of the homogeneous Ω.
+    Phi : (d, d) array
+        Φ.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree.
+    """
+
+    base: Activation
+    Omega: Array
+    omega: Array
+    Phi: Array
+
+    def __post_init__(self) -> None:
+        d = self.omega.shape[0]
+        for name, matrix in (("Omega", self.Omega), ("Phi", self.Phi)):
+            if tuple(matrix.shape) != (d, d):
+                raise ValueError(f"Affine: {name} has shape {tuple(matrix.shape)}, expected {(d, d)} as omega has {d}")
+
+    @property
+    def name(self) -> str:
+        return f"affine({self.base.name})"
+
+    def value(self, s: Array) -> tuple[Array, Array]:
+        a, saved = self.base.value(s @ self.Phi.T)
+        return a @ self.Omega.T + self.omega, saved
+
+    def push(self, saved: Array, tangent: Array) -> Array:
+        return self.base.push(saved, tangent @ self.Phi.T) @ self.Omega.T
+
+    def pull(self, saved: Array, cotangent: Array) -> Array:
+        return self.base.pull(saved, cotangent @ self.Omega) @ self.Phi
+
+
+def _tanh(s: Array) -> Array:
+    return namespace(s).tanh(s)
+
+
+def _relu(s: Array) -> Array:
+    return namespace(s).clip(s, min=0)
+
+
+def _relu_slope(a: Array) -> Array:
+    return namespace(a).astype(a > 0, a.dtype)
+
+
+def _softplus_slope(a: Array) -> Array:
+    # a = log(1 + e^s), so φ′ = logistic(s) = 1 − e^−a
+    return -namespace(a).expm1(-a)
+
+
+ACTIVATIONS: dict[str, Elementwise] = {
+    row.name: row
+    for row in (
+        Elementwise("tanh", _tanh, lambda a: 1 - a * a),
+        Elementwise("logistic", arrays.logistic, lambda a: a * (1 - a)),
+        Elementwise("relu", _relu, _relu_slope),
+        Elementwise("softplus", arrays.softplus, _softplus_slope),
+        Elementwise("identity", lambda s: s, lambda a: None),
+    )
+}
+
+
+def activation(name_or_activation: str | Activation) -> Activation:
+    """The activation called so, or the activation itself; ValueError for an unknown name."""
+    if isinstance(name_or_activation, str):
+        return ACTIVATIONS[arrays.closest(name_or_activation, ACTIVATIONS, "activation")]
+    if not all(hasattr(name_or_activation, part) for part in ("value", "push", "pull")):
+        raise TypeError(f"an activation is a name or has value, push and pull; got {type(name_or_activation).__name__}")
+    return name_or_activation

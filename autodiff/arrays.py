@@ -1,0 +1,216 @@
+"""The array library in use. Everything that differs between NumPy, CuPy and other libraries is in this file.
+
+The rest of the code is written against the array-API standard: it asks `namespace` for the library of the arrays it
+was given and stays on their device, in their dtype. Only `to_numpy` and `read_scalars` bring values to the host.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import array_api_compat
+import numpy as np
+import scipy.linalg
+import scipy.special
+
+Array: TypeAlias = Any
+"""An array of any library that follows the array-API standard."""
+
+DTYPES = ("float32", "float64")
+BACKENDS = ("numpy", "cupy")
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array-API namespace that `arrays` belong to; TypeError if they belong to different ones or to none."""
+    return array_api_compat.array_namespace(*arrays)
+
+
+def device(x: Array) -> Any:
+    """The device on which `x` lives."""
+    return array_api_compat.device(x)
+
+
+def backend(name: str) -> Any:
+    """The namespace called `name`, ready for use.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or for "cupy" where CuPy is not installed or finds no device.
+    """
+    closest(name, BACKENDS, "backend")
+    if name == "numpy":
+        return array_api_compat.array_namespace(np.zeros(0))
+    try:
+        import cupy
+    except ImportError as error:
+        raise ValueError(
+            'backend "cupy" needs CuPy, which is not installed (pip install "kfac-ref[cupy]"); use --backend numpy'
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise ValueError(f'backend "cupy" finds no usable CUDA device ({error}); use --backend numpy') from error
+    if count == 0:
+        raise ValueError('backend "cupy" finds no CUDA device; use --backend numpy')
+    return array_api_compat.array_namespace(cupy.zeros(0))
+
+
+def closest(name: str, names: Iterable[str], what: str) -> str:
+    """`name` if it is one of `names`; otherwise a ValueError that says which name is nearest to it."""
+    names = list(names)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f'; did you mean "{near[0]}"?' if near else ""
+    raise ValueError(f'unknown {what} "{name}"{hint} (known: {", ".join(names)})')
+
+
+# --- host and device ---------------------------------------------------------------------------------------------
+
+
+def from_numpy(x: np.ndarray, like: Array) -> Array:
+    """`x` in the library and on the device of `like`; a floating-point `x` also takes the dtype of `like`."""
+    xp = namespace(like)
+    dtype = like.dtype if np.issubdtype(x.dtype, np.floating) else None
+    return xp.asarray(x, dtype=dtype, device=device(like))
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """`x` on the host."""
+    if isinstance(x, np.ndarray):
+        return x
+    if array_api_compat.is_cupy_array(x):
+        return x.get()
+    home = namespace(x).__array_namespace_info__().default_device()
+    return np.asarray(array_api_compat.to_device(x, home))
+
+
+def read_scalars(*groups: Array) -> list[np.ndarray]:
+    """Values of several small arrays on the host in float64, in one transfer; shapes are kept."""
+    xp = namespace(*groups)
+    flat = xp.concat([xp.astype(xp.reshape(g, (-1,)), xp.float64) for g in groups])
+    host = to_numpy(flat)
+    ends = np.cumsum([int(np.prod(g.shape, dtype=int)) for g in groups])
+    return [part.reshape(g.shape) for part, g in zip(np.split(host, ends[:-1]), groups, strict=True)]
+
+
+# --- creation and elementwise functions ----------------------------------------------------------------------------
+
+
+def append_ones(a: Array) -> Array:
+    """ā = [a; 1]: the homogeneous coordinate is the last column. (m, d) → (m, d+1)."""
+    xp = namespace(a)
+    return xp.concat([a, xp.ones((a.shape[0], 1), dtype=a.dtype, device=device(a))], axis=1)
+
+
+def add_to_diagonal(A: Array, value: Array) -> Array:
+    """A + value·I for a square A and a 0-d `value` on the same device."""
+    xp = namespace(A)
+    return A + value * xp.eye(A.shape[0], dtype=A.dtype, device=device(A))
+
+
+def inner(u: Sequence[Array], v: Sequence[Array]) -> Array:
+    """Σ over layers and entries of u·v, a 0-d float64 array on the device."""
+    xp = namespace(u[0])
+    products = [xp.vecdot(xp.reshape(x, (-1,)), xp.reshape(y, (-1,))) for x, y in zip(u, v, strict=True)]
+    return xp.sum(xp.astype(xp.stack(products), xp.float64))
+
+
+def logistic(z: Array) -> Array:
+    """1 / (1 + e^−z), without overflow and with small relative error for very negative z."""
+    xp = namespace(z)
+    if isinstance(z, np.ndarray):
+        return scipy.special.expit(z)
+    if array_api_compat.is_cupy_array(z):
+        import cupyx.scipy.special
+
+        return cupyx.scipy.special.expit(z)
+    e = xp.exp(-xp.abs(z))
+    return xp.where(z >= 0, xp.ones_like(z), e) / (1 + e)
+
+
+def softplus(z: Array) -> Array:
+    """log(1 + e^z), without overflow."""
+    xp = namespace(z)
+    return xp.clip(z, min=0) + xp.log1p(xp.exp(-xp.abs(z)))
+
+
+# --- random numbers ------------------------------------------------------------------------------------------------
+# Random numbers are a pure function of a key (a tuple of non-negative integers such as (seed, purpose, iteration)), so
+# a run's generator has no state beyond its seed and iteration, and a resumed run draws what it would have drawn.
+
+
+def uniform(key: Sequence[int], shape: tuple[int, ...], like: Array) -> Array:
+    """Uniform numbers in [0, 1) of the library, device and dtype of `like`."""
+    if array_api_compat.is_cupy_array(like):
+        return _cupy_generator(key).random(shape, dtype=like.dtype)
+    return from_numpy(np.random.default_rng(key).random(shape, dtype=_numpy_dtype(like)), like)
+
+
+def normal(key: Sequence[int], shape: tuple[int, ...], like: Array) -> Array:
+    """Standard normal numbers of the library, device and dtype of `like`."""
+    if array_api_compat.is_cupy_array(like):
+        return _cupy_generator(key).standard_normal(shape, dtype=like.dtype)
+    return from_numpy(np.random.default_rng(key).standard_normal(shape, dtype=_numpy_dtype(like)), like)
+
+
+def _numpy_dtype(like: Array) -> Any:
+    return np.float32 if like.dtype == namespace(like).float32 else np.float64
+
+
+def _cupy_generator(key: Sequence[int]) -> Any:
+    import cupy
+
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return cupy.random.Generator(cupy.random.Philox4x3210(seed))
+
+
+# --- linear algebra ------------------------------------------------------------------------------------------------
+
+
+def cholesky(A: Array) -> Array:
+    """Lower Cholesky factor L of a symmetric A = L Lᵀ. If A is not positive definite, L holds a NaN on its diagonal
+    or a number ≤ 0 there, on every library (`smallest_pivot` finds it without a transfer)."""
+    xp = namespace(A)
+    try:
+        return xp.linalg.cholesky(A)
+    except np.linalg.LinAlgError:
+        return xp.full(A.shape, float("nan"), dtype=A.dtype, device=device(A))
+
+
+def smallest_pivot(L: Array) -> Array:
+    """The smallest diagonal entry of a Cholesky factor, 0-d, NaN if any entry is; positive iff `cholesky` succeeded."""
+    xp = namespace(L)
+    return xp.min(xp.linalg.diagonal(L))
+
+
+def solve_lower(L: Array, B: Array, transposed: bool = False) -> Array:
+    """L⁻¹B, or L⁻ᵀB, for a lower-triangular L."""
+    if isinstance(L, np.ndarray):
+        return scipy.linalg.solve_triangular(L, B, lower=True, trans=int(transposed), check_finite=False)
+    if array_api_compat.is_cupy_array(L):
+        import cupyx.scipy.linalg
+
+        return cupyx.scipy.linalg.solve_triangular(L, B, lower=True, trans=int(transposed), check_finite=False)
+    xp = namespace(L)
+    return xp.linalg.solve(xp.linalg.matrix_transpose(L) if transposed else L, B)
+
+
+def inverse_from_cholesky(L: Array) -> Array:
+    """(L Lᵀ)⁻¹, exactly symmetric."""
+    xp = namespace(L)
+    if isinstance(L, np.ndarray) and L.size:
+        potri = scipy.linalg.get_lapack_funcs("potri", (L,))
+        inverse, _ = potri(L, lower=1)
+        return np.tril(inverse) + np.tril(inverse, -1).T
+    half = solve_lower(L, xp.eye(L.shape[0], dtype=L.dtype, device=device(L)))
+    return xp.linalg.matrix_transpose(half) @ half
+
+
+def eigh(S: Array) -> tuple[Array, Array]:
+    """Eigenvalues (n,) in ascending order and eigenvectors (n, n), as columns, of a symmetric S."""
+    values, vectors = namespace(S).linalg.eigh(S)
+    return values, vectors

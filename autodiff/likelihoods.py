@@ -1,0 +1,165 @@
+"""Likelihoods R_{y|z}: a table of the loss, its derivative, its Fisher F_R and samples (Notation, App. C).
+
+z (m, d) are the network's outputs, natural parameters of the distribution of y (m, d); rows are cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autodiff import arrays
+from autodiff.arrays import Array, logistic, namespace, softplus
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """One row of the table. Every function works on all cases at once and never forms F_R densely."""
+
+    name: str
+    loss: Callable[[Array, Array], Array]
+    """L(y, z) per case, (m,), without the constant."""
+    constant: Callable[[int], float]
+    """What is to be added to the loss of a case with d outputs to make it −log r(y|z)."""
+    mean: Callable[[Array], Array]
+    """E[y|z], (m, d). 𝒟z = dL/dz = E[y|z] − y for all three."""
+    fisher_product: Callable[[Array, Array], Array]
+    """F_R(z) v for v (…, m, d)."""
+    fisher_root_product: Callable[[Array, Array], Array]
+    """B(z) v with F_R = B Bᵀ, for v (…, m, d)."""
+    sample: Callable[[Array, Sequence[int]], Array]
+    """y (m, d) drawn from R_{y|z} with a random key (see autodiff.arrays)."""
+
+    def nll(self, z: Array, y: Array) -> Array:
+        """−log r(y|z) per case, (m,), constants included."""
+        return self.loss(z, y) + self.constant(z.shape[1])
+
+    def derivative(self, z: Array, y: Array) -> Array:
+        """𝒟z = dL/dz = E[y|z] − y of each case, (m, d); not divided by the number of cases. Its squared norm is the
+        case's squared reconstruction error (§13)."""
+        return self.mean(z) - y
+
+    def check_targets(self, Y: np.ndarray, name: str = "Y") -> None:
+        """ValueError if the targets Y (m, d), on the host, are outside the likelihood's range."""
+        if self.name == "gaussian":
+            return
+        bad = np.argwhere((Y < 0) | (Y > 1))
+        if len(bad):
+            i, j = bad[0]
+            raise ValueError(
+                f"{name}[{i}, {j}] = {Y[i, j]:g}, but the {self.name} likelihood takes targets between 0 and 1"
+            )
+        if self.name == "categorical":
+            off = np.flatnonzero(np.abs(Y.sum(1) - 1) > 1e-4)
+            if len(off):
+                raise ValueError(
+                    f"row {off[0]} of {name} sums to {Y[off[0]].sum():g}, but the categorical likelihood takes one-hot "
+                    "rows or probabilities that sum to 1"
+                )
+
+
+# --- categorical: r = softmax(z), L = −Σ y log p ---------------------------------------------------------------------
+
+
+def _log_softmax(z: Array) -> Array:
+    xp = namespace(z)
+    z = z - xp.max(z, axis=-1, keepdims=True)
+    return z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
+
+
+def _softmax(z: Array) -> Array:
+    return namespace(z).exp(_log_softmax(z))
+
+
+def _categorical_fisher(z: Array, v: Array) -> Array:
+    # F_R = diag(p) − p pᵀ
+    xp = namespace(z)
+    p = _softmax(z)
+    return p * (v - xp.sum(p * v, axis=-1, keepdims=True))
+
+
+def _categorical_root(z: Array, v: Array) -> Array:
+    # B = diag(√p) − p √pᵀ; B Bᵀ = diag(p) − p pᵀ because √p has norm 1
+    xp = namespace(z)
+    p = _softmax(z)
+    q = xp.sqrt(p)
+    return q * v - p * xp.sum(q * v, axis=-1, keepdims=True)
+
+
+def _categorical_sample(z: Array, key: Sequence[int]) -> Array:
+    # the first class whose cumulative probability exceeds a uniform number, as a one-hot row
+    xp = namespace(z)
+    u = arrays.uniform(key, (z.shape[0], 1), like=z)
+    cumulative = xp.cumulative_sum(_softmax(z), axis=1)
+    # rounding may leave the last sum below 1, so u is scaled to it
+    passed = xp.astype(cumulative <= u * cumulative[:, -1:], z.dtype)
+    chosen = xp.sum(passed, axis=1, keepdims=True)
+    classes = xp.arange(z.shape[1], dtype=z.dtype, device=arrays.device(z))
+    return xp.astype(chosen == classes, z.dtype)
+
+
+# --- Bernoulli: r = logistic(z) for each output, L = Σ softplus(z) − y z ----------------------------------------------
+
+
+def _bernoulli_loss(z: Array, y: Array) -> Array:
+    return namespace(z).sum(softplus(z) - y * z, axis=-1)
+
+
+def _bernoulli_variance(z: Array) -> Array:
+    # logistic(−z) rather than 1 − logistic(z), which loses all digits at large z
+    return logistic(z) * logistic(-z)
+
+
+def _bernoulli_sample(z: Array, key: Sequence[int]) -> Array:
+    return namespace(z).astype(arrays.uniform(key, tuple(z.shape), like=z) < logistic(z), z.dtype)
+
+
+# --- Gaussian: mean z, variance 1, L = ½‖y − z‖² ---------------------------------------------------------------------
+
+
+def _gaussian_loss(z: Array, y: Array) -> Array:
+    return 0.5 * namespace(z).vecdot(y - z, y - z)
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    row.name: row
+    for row in (
+        Likelihood(
+            "categorical",
+            loss=lambda z, y: -namespace(z).sum(y * _log_softmax(z), axis=-1),
+            constant=lambda d: 0.0,
+            mean=_softmax,
+            fisher_product=_categorical_fisher,
+            fisher_root_product=_categorical_root,
+            sample=_categorical_sample,
+        ),
+        Likelihood(
+            "bernoulli",
+            loss=_bernoulli_loss,
+            constant=lambda d: 0.0,
+            mean=logistic,
+            fisher_product=lambda z, v: _bernoulli_variance(z) * v,
+            fisher_root_product=lambda z, v: namespace(z).sqrt(_bernoulli_variance(z)) * v,
+            sample=_bernoulli_sample,
+        ),
+        Likelihood(
+            "gaussian",
+            loss=_gaussian_loss,
+            constant=lambda d: 0.5 * d * math.log(2 * math.pi),
+            mean=lambda z: z,
+            fisher_product=lambda z, v: v,
+            fisher_root_product=lambda z, v: v,
+            sample=lambda z, key: z + arrays.normal(key, tuple(z.shape), like=z),
+        ),
+    )
+}
+
+
+def likelihood(name_or_likelihood: str | Likelihood) -> Likelihood:
+    """The likelihood called so, or the likelihood itself; ValueError for an unknown name."""
+    if isinstance(name_or_likelihood, Likelihood):
+        return name_or_likelihood
+    return LIKELIHOODS[arrays.closest(name_or_likelihood, LIKELIHOODS, "likelihood")]

@@ -1,0 +1,62 @@
+"""The objective h(θ) = mean over cases of L(y, f(x, θ)) + (η/2)‖θ‖², its gradient, and the reconstruction error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autodiff.arrays import Array, inner, namespace, read_scalars
+from autodiff.network import Network, Parameters
+from autodiff.passes import CHUNK_SIZE, Activities, ForwardPass
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Values on a batch; 0-d float64 arrays on the device, so that no transfer is forced."""
+
+    h: Array
+    """h(θ), without the likelihood's constant (`Likelihood.constant`)."""
+    error: Array
+    """‖y − E[y|z]‖², mean over cases."""
+
+
+def loss(forward_pass: ForwardPass, Y: Array, eta: float) -> Loss:
+    """h and the error on the batch of `forward_pass` with targets Y (m, d_ℓ)."""
+    return _loss(forward_pass, Y, eta, visit=lambda activities, Dz: None)
+
+
+def loss_and_gradient(forward_pass: ForwardPass, Y: Array, eta: float) -> tuple[Loss, Parameters]:
+    """The same, and ∇h = mean over cases of 𝒟θ + ηθ, by one backward pass (Algorithm 1)."""
+    parameters, m = forward_pass.parameters, forward_pass.cases
+    gradient = [eta * W for W in parameters]
+
+    def accumulate(activities: Activities, Dz: Array) -> None:
+        for i, g in enumerate(forward_pass.backward(activities, Dz)):
+            gradient[i] += (g.T @ activities.a[i]) / m
+
+    return _loss(forward_pass, Y, eta, visit=accumulate), gradient
+
+
+def _loss(forward_pass: ForwardPass, Y: Array, eta: float, visit: Callable[[Activities, Array], None]) -> Loss:
+    xp = namespace(Y)
+    likelihood, m = forward_pass.network.likelihood, forward_pass.cases
+    parameters = forward_pass.parameters
+    h, error = 0.5 * eta * inner(parameters, parameters), 0.0
+    for rows, activities in forward_pass.chunks():
+        y = Y[rows, :]
+        Dz = likelihood.derivative(activities.z, y)
+        h = h + xp.sum(likelihood.loss(activities.z, y), dtype=xp.float64) / m
+        error = error + xp.sum(xp.vecdot(Dz, Dz), dtype=xp.float64) / m
+        visit(activities, Dz)
+    return Loss(h, error)
+
+
+def evaluate(
+    network: Network, parameters: Parameters, X: Array, Y: Array, eta: float = 0.0, chunk_size: int = CHUNK_SIZE
+) -> tuple[float, float]:
+    """h(θ), the likelihood's constant included, and the error, both on the host, for all cases X, Y."""
+    network.check_parameters(parameters)
+    network.check_batch(X, Y)
+    value = loss(ForwardPass(network, parameters, X, chunk_size), Y, eta)
+    h, error = read_scalars(value.h, value.error)
+    return float(h) + network.likelihood.constant(network.sizes[-1]), float(error)

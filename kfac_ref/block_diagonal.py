@@ -1,0 +1,31 @@
+"""F̆⁻¹, the inverse of the block-diagonal approximation F̆ = diag(F̃_{1,1}, …, F̃_{ℓ,ℓ}) (§4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autodiff.arrays import Array, inverse_from_cholesky
+from autodiff.network import Parameters
+from kfac_ref import kronecker
+from kfac_ref.damping import DampedCholesky
+
+
+@dataclass(frozen=True)
+class BlockDiagonalInverse:
+    """F̆⁻¹ for one γ: factorised once, applied to many V."""
+
+    A_inverse: list[Array]
+    """(Ā_{i−1,i−1} + π_i γ I)⁻¹, i = 1 … ℓ."""
+    G_inverse: list[Array]
+    """(G_{i,i} + (γ/π_i) I)⁻¹."""
+
+    def apply(self, V: Parameters) -> Parameters:
+        """U = F̆⁻¹V: U_i = G_{i,i}⁻¹ V_i Ā_{i−1,i−1}⁻¹."""
+        return [kronecker.product(A, G, v) for A, G, v in zip(self.A_inverse, self.G_inverse, V, strict=True)]
+
+
+def invert(damped: DampedCholesky) -> BlockDiagonalInverse:
+    """F̆⁻¹ from the factorised damped factors."""
+    return BlockDiagonalInverse(
+        [inverse_from_cholesky(L) for L in damped.A], [inverse_from_cholesky(L) for L in damped.G]
+    )

@@ -1,0 +1,71 @@
+"""F̂⁻¹ = Ξᵀ Λ Ξ, the inverse of the approximation whose inverse is block-tridiagonal (§4.3).
+
+F̂ agrees with F̃ on the diagonal blocks and those next to them. With i = 1 … ℓ−1,
+Ψ_{i,i+1} = Ψᴬ_{i−1,i} ⊗ Ψᴳ_{i,i+1}, Ψᴬ_{i−1,i} = Ā_{i−1,i} Ā_{i,i}⁻¹, Ψᴳ_{i,i+1} = G_{i,i+1} G_{i+1,i+1}⁻¹, and
+Σ_{i|i+1} = Ā_{i−1,i−1} ⊗ G_{i,i} − (Ψᴬ Ā_{i,i} Ψᴬᵀ) ⊗ (Ψᴳ G_{i+1,i+1} Ψᴳᵀ), Σ_ℓ = Ā_{ℓ−1,ℓ−1} ⊗ G_{ℓ,ℓ}.
+Only the diagonal blocks Ā_{i,i}, G_{i,i} are damped (§6.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autodiff.arrays import Array, inverse_from_cholesky, solve_lower
+from autodiff.network import Parameters
+from kfac_ref import kronecker
+from kfac_ref.damping import DampedCholesky
+from kfac_ref.factors import Factors
+
+
+@dataclass(frozen=True)
+class BlockTridiagonalInverse:
+    """F̂⁻¹ for one γ: factorised once, applied to many V."""
+
+    Psi_A: list[Array]
+    """Ψᴬ_{i−1,i}, i = 1 … ℓ−1."""
+    Psi_G: list[Array]
+    """Ψᴳ_{i,i+1}."""
+    K1: list[Array]
+    """Σ_{i|i+1}⁻¹ by App. B: see `kronecker.PairInverse`."""
+    K2: list[Array]
+    reciprocals: list[Array]
+    last: list[Array]
+    """Σ_ℓ⁻¹: Ā_{ℓ−1,ℓ−1}⁻¹ and G_{ℓ,ℓ}⁻¹."""
+
+    def apply(self, V: Parameters) -> Parameters:
+        """U = F̂⁻¹V, the three factors applied right to left."""
+        Psi = list(zip(self.Psi_A, self.Psi_G, strict=True))
+        # Ξ: U_i = V_i − Ψᴳ V_{i+1} Ψᴬᵀ
+        U = [v - kronecker.product(P_A, P_G, v_next) for v, v_next, (P_A, P_G) in zip(V[:-1], V[1:], Psi, strict=True)]
+        # Λ: Σ⁻¹ per layer
+        pairs = zip(self.K1, self.K2, self.reciprocals, strict=True)
+        U = [kronecker.PairInverse(*pair).solve(u) for pair, u in zip(pairs, U, strict=True)]
+        U.append(kronecker.product(self.last[0], self.last[1], V[-1]))
+        # Ξᵀ: U_i − Ψᴳᵀ U_{i−1} Ψᴬ
+        below = [kronecker.product(P_A.T, P_G.T, u) for u, (P_A, P_G) in zip(U[:-1], Psi, strict=True)]
+        return [U[0], *[u - b for u, b in zip(U[1:], below, strict=True)]]
+
+
+def invert(factors: Factors, damped: DampedCholesky) -> BlockTridiagonalInverse:
+    """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones."""
+    Psi_A, Psi_G, pairs = [], [], []
+    for i in range(1, factors.layers):
+        P_A, C = _regress(factors.A[i - 1, i], damped.A[i])
+        P_G, D = _regress(factors.G[i, i + 1], damped.G[i])
+        Psi_A.append(P_A)
+        Psi_G.append(P_G)
+        pairs.append(kronecker.factorise_pair(damped.A[i - 1], damped.G[i - 1], C, D, sign=-1, clip=True))
+    return BlockTridiagonalInverse(
+        Psi_A,
+        Psi_G,
+        [pair.K1 for pair in pairs],
+        [pair.K2 for pair in pairs],
+        [pair.reciprocals for pair in pairs],
+        [inverse_from_cholesky(damped.A[-1]), inverse_from_cholesky(damped.G[-1])],
+    )
+
+
+def _regress(cross: Array, L: Array) -> tuple[Array, Array]:
+    """Ψ = X M⁻¹ and Ψ M Ψᵀ for X = `cross` and M = L Lᵀ (§4.1)."""
+    half = solve_lower(L, cross.T)  # L⁻¹ Xᵀ
+    return solve_lower(L, half, transposed=True).T, half.T @ half

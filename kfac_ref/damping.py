@@ -1,0 +1,85 @@
+"""Damping: factored Tikhonov with π, candidates for γ, and the rule for λ (§6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from autodiff import arrays
+from autodiff.arrays import Array, namespace
+from kfac_ref.factors import Factors
+
+PI_NORMS = ("trace", "frobenius")
+
+
+def pi(A: Array, G: Array, norm: str = "trace") -> Array:
+    """π_i of a layer's Ā_{i−1,i−1} (n, n) and G_{i,i} (p, p), 0-d (§6.3).
+
+    "trace" gives sqrt((tr Ā/n) / (tr G/p)), "frobenius" sqrt((‖Ā‖_F/√n) / (‖G‖_F/√p)), as in the paper's own runs.
+    Where G is 0, as for a layer of dead units, π is 1.
+    """
+    arrays.closest(norm, PI_NORMS, "norm for π")
+    xp = namespace(A, G)
+    if norm == "trace":
+        a, g = xp.linalg.trace(A) / A.shape[0], xp.linalg.trace(G) / G.shape[0]
+    else:
+        a = xp.linalg.matrix_norm(A) / math.sqrt(A.shape[0])
+        g = xp.linalg.matrix_norm(G) / math.sqrt(G.shape[0])
+    one = xp.ones_like(g)
+    return xp.where(g > 0, xp.sqrt(a / xp.where(g > 0, g, one)), one)
+
+
+@dataclass(frozen=True)
+class DampedCholesky:
+    """Lower Cholesky factors of Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, i = 1 … ℓ (§6.3)."""
+
+    A: list[Array]
+    G: list[Array]
+    gamma: float
+
+    @property
+    def pivots(self) -> Array:
+        """The smallest pivot of each factor, (ℓ, 2), on the device; all positive iff all are positive definite."""
+        xp = namespace(self.A[0])
+        both = [arrays.smallest_pivot(L) for pair in zip(self.A, self.G, strict=True) for L in pair]
+        return xp.reshape(xp.stack(both), (-1, 2))
+
+
+def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedCholesky:
+    """Damp every diagonal factor by factored Tikhonov with π and γ, and factorise it (§6.3)."""
+    if not gamma >= 0:
+        raise ValueError(f"gamma must be a number ≥ 0; got {gamma}")
+    A, G = [], []
+    for i in range(1, factors.layers + 1):
+        a, g = factors.A[i - 1, i - 1], factors.G[i, i]
+        p = pi(a, g, norm)
+        A.append(arrays.cholesky(arrays.add_to_diagonal(a, p * gamma)))
+        G.append(arrays.cholesky(arrays.add_to_diagonal(g, gamma / p)))
+    return DampedCholesky(A, G, gamma)
+
+
+def require_positive_definite(pivots: np.ndarray, gamma: float) -> None:
+    """ValueError naming layer, factor and γ if a pivot (ℓ, 2), read from the device, is not positive."""
+    for i, pair in enumerate(pivots, start=1):
+        for name, pivot in ((f"A[{i - 1},{i - 1}]", pair[0]), (f"G[{i},{i}]", pair[1])):
+            if not pivot > 0:
+                raise ValueError(
+                    f"layer {i}: the factor {name} is not positive definite after damping with gamma = {gamma:g} "
+                    "(or it is not finite); a larger gamma_min helps"
+                )
+
+
+def gamma_candidates(gamma: float, omega2: float, gamma_min: float, gamma_max: float) -> list[float]:
+    """ω₂γ, γ, γ/ω₂ within bounds, in this order (§6.6); γ itself is left where it is, even outside the bounds."""
+    return [max(omega2 * gamma, gamma_min), gamma, min(gamma / omega2, gamma_max)]
+
+
+def adjust_lambda(lam: float, rho: float, omega1: float) -> float:
+    """The Levenberg–Marquardt rule: ω₁λ if ρ > ¾, λ/ω₁ if ρ < ¼ (§6.5)."""
+    if rho > 0.75:
+        return omega1 * lam
+    if rho < 0.25:
+        return lam / omega1
+    return lam

@@ -1,0 +1,73 @@
+"""Kronecker-product algebra: (A⊗B) vec(X) = vec(B X Aᵀ), and (A⊗B ± C⊗D)⁻¹ (§4.1, App. B).
+
+vec stacks columns. A acts on the columns of X (a layer's inputs), B on its rows (its outputs); products and solves work
+on X itself, never on a matrix of the size of A⊗B.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autodiff import arrays
+from autodiff.arrays import Array, namespace
+
+
+def vec(X: Array) -> Array:
+    """The columns of X (p, q), stacked: (p·q,)."""
+    xp = namespace(X)
+    return xp.reshape(X.T, (-1,))
+
+
+def unvec(x: Array, shape: tuple[int, int]) -> Array:
+    """The matrix of shape (p, q) whose columns, stacked, are x."""
+    return namespace(x).reshape(x, shape[::-1]).T
+
+
+def product(A: Array, B: Array, X: Array) -> Array:
+    """(A⊗B) vec(X) as a matrix: B X Aᵀ."""
+    return B @ X @ A.T
+
+
+@dataclass(frozen=True)
+class PairInverse:
+    """(A⊗B ± C⊗D)⁻¹, factorised once by `factorise_pair`, applied to many X (App. B)."""
+
+    K1: Array
+    """K₁ = A^−½ E₁, with A^−½ C A^−ᵀ/² = E₁ diag(s₁) E₁ᵀ."""
+    K2: Array
+    """K₂ = B^−½ E₂, with B^−½ D B^−ᵀ/² = E₂ diag(s₂) E₂ᵀ."""
+    reciprocals: Array
+    """1 ⊘ (1 1ᵀ ± s₂ s₁ᵀ)."""
+
+    def solve(self, X: Array) -> Array:
+        """(A⊗B ± C⊗D)⁻¹ vec(X) as a matrix: K₂ [(K₂ᵀ X K₁) ⊘ (1 1ᵀ ± s₂ s₁ᵀ)] K₁ᵀ."""
+        return self.K2 @ ((self.K2.T @ X @ self.K1) * self.reciprocals) @ self.K1.T
+
+
+def factorise_pair(L_A: Array, L_B: Array, C: Array, D: Array, sign: int, clip: bool = False) -> PairInverse:
+    """Factorise (A⊗B ± C⊗D)⁻¹ (App. B).
+
+    Parameters
+    ----------
+    L_A, L_B : lower Cholesky factors of the positive definite A and B; their inverses serve as A^−½ and B^−½.
+    C, D : symmetric, of the shapes of A and B.
+    sign : +1 or −1.
+    clip : for sign −1 and C⊗D ≤ A⊗B in exact arithmetic: treat what rounding does to that as the authors' program does:
+        spectra above 1 are clipped to 1, and a denominator that is then exactly 0 is replaced by 1.
+    """
+    K1, s1 = _scaled_eigenvectors(L_A, C)
+    K2, s2 = _scaled_eigenvectors(L_B, D)
+    xp = namespace(s1)
+    if clip:
+        s1, s2 = xp.clip(s1, max=1), xp.clip(s2, max=1)
+    denominators = 1 + sign * s2[:, None] * s1[None, :]
+    if clip:
+        denominators = xp.where(denominators == 0, xp.ones_like(denominators), denominators)
+    return PairInverse(K1, K2, 1 / denominators)
+
+
+def _scaled_eigenvectors(L: Array, C: Array) -> tuple[Array, Array]:
+    half = arrays.solve_lower(L, C)
+    S = arrays.solve_lower(L, half.T)  # L⁻¹ C L⁻ᵀ
+    s, E = arrays.eigh(0.5 * (S + S.T))
+    return arrays.solve_lower(L, E, transposed=True), s

@@ -1,0 +1,274 @@
+"""Algorithm 2, step by step in the paper's order, and nothing else (§9)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from autodiff.arrays import Array, read_scalars
+from autodiff.network import Network, Parameters
+from autodiff.objective import loss, loss_and_gradient
+from autodiff.passes import ForwardPass
+from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, quadratic
+from kfac_ref.block_diagonal import BlockDiagonalInverse
+from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
+from kfac_ref.damping import DampedCholesky
+from kfac_ref.factors import Factors
+from kfac_ref.quadratic import InnerProducts
+from kfac_ref.settings import Settings
+
+Inverse = BlockDiagonalInverse | BlockTridiagonalInverse
+
+SAMPLED_TARGETS = 2
+"""Purpose of a random key (seed, purpose, iteration); see autodiff.arrays. 0: initial parameters, 1: mini-batches."""
+
+
+class Diverged(ArithmeticError):
+    """The objective became NaN or infinite."""
+
+
+class Batch(NamedTuple):
+    """A mini-batch; its cases are in random order, so that its first ⌈τm⌉ are a random part of it."""
+
+    X: Array
+    """(m, d_0)."""
+    Y: Array
+    """(m, d_ℓ)."""
+
+
+@dataclass(frozen=True)
+class State:
+    """An optimisation between two iterations. All that is random follows from `seed` and `k`."""
+
+    k: int
+    """Iterations done."""
+    parameters: Parameters
+    """θ."""
+    averaged: Parameters
+    """θ̄, the average of iterates (§13)."""
+    lam: float
+    gamma: float
+    seed: int
+    restart: int = 0
+    """Iterations done when the running averages were last restarted."""
+    delta: Parameters | None = None
+    """δ₀, the previous update."""
+    factors: Factors | None = None
+    """Running averages."""
+    inverse: Inverse | None = None
+    """F₀⁻¹ as it was last computed; None: to be computed at the next iteration."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one iteration computed."""
+
+    k: int
+    m: int
+    """Cases in the mini-batch."""
+    h: float
+    """h(θ) on the mini-batch before the step, the likelihood's constant included."""
+    error: float
+    """‖y − E[y|z]‖², mean over the mini-batch, before the step."""
+    alpha: float
+    mu: float
+    lam: float
+    """After this iteration's adjustment, as is gamma."""
+    gamma: float
+    rho: float
+    """NaN where not computed."""
+    model_change: float
+    """M(δ) − M(0)."""
+    norm_delta: float
+    """‖δ‖."""
+    gradient: Parameters
+    """∇h."""
+    direction: Parameters
+    """Δ = −F₀⁻¹∇h."""
+
+
+class KFAC:
+    """K-FAC (Algorithm 2).
+
+    Parameters
+    ----------
+    network : Network
+    settings : Settings
+        The constants; `kfac_ref.preset("paper")` or `("authors")`.
+
+    Examples
+    --------
+    >>> state = kfac.init(parameters, seed=0)
+    >>> state, record = kfac.step(state, Batch(X, Y))
+    """
+
+    def __init__(self, network: Network, settings: Settings | None = None) -> None:
+        self.network = network
+        self.settings = Settings() if settings is None else settings
+
+    def init(self, parameters: Parameters, seed: int = 0) -> State:
+        """The state before the first iteration; γ = sqrt(λ₀+η). ValueError if `parameters` do not fit the network."""
+        self.network.check_parameters(parameters)
+        s = self.settings
+        return State(0, list(parameters), list(parameters), s.lambda0, math.sqrt(s.lambda0 + s.eta), int(seed))
+
+    def step(self, state: State, batch: Batch, sampled: Array | None = None) -> tuple[State, Record]:
+        """One iteration.
+
+        Parameters
+        ----------
+        state : State
+        batch : Batch
+            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters.
+        sampled : array (⌈τ₁m⌉, d_ℓ), optional
+            Targets for the factors, instead of drawing them from the model.
+
+        Raises
+        ------
+        Diverged
+            If h becomes NaN or infinite; `state` is as it was.
+        ValueError
+            If shapes do not fit, or a damped factor is not positive definite.
+        """
+        s, k, m = self.settings, state.k + 1, batch.X.shape[0]
+        self.network.check_batch(batch.X, batch.Y)
+        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
+
+        # 1. the gradient
+        value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
+
+        # 2. the running averages of the factors, with targets sampled from the model
+        running = self._update_factors(state, forward_pass, sampled)
+
+        # 3. the candidates for γ
+        gammas = [state.gamma]
+        if k % s.T2 == 0:
+            gammas = damping.gamma_candidates(state.gamma, math.sqrt(s.omega) ** s.T2, s.gamma_min, s.gamma_max)
+
+        # 4. for each of them the inverse, Δ, and the minimiser of M over span{Δ, δ₀}
+        inverses, pivots = self._inverses(state, running, gammas)
+        directions = [[-u for u in inverse.apply(gradient)] for inverse in inverses]
+        previous = [state.delta] if s.momentum and state.delta is not None else []
+        products = quadratic.inner_products(forward_pass, gradient, directions + previous, math.ceil(s.tau2 * m))
+        h, error, *on_host = read_scalars(value.h, value.error, *products, *pivots.values())
+        products = InnerProducts(*on_host[:3])
+        _check(k, h, products, dict(zip(pivots, on_host[3:], strict=True)))
+        second = [len(gammas)] if previous else []
+        models = [quadratic.minimise(products, state.lam + s.eta, [c, *second]) for c in range(len(gammas))]
+
+        # 5. the best candidate, the first of equals; the step
+        best = min(range(len(gammas)), key=lambda c: models[c].change)
+        model, direction = models[best], directions[best]
+        delta = [model.alpha * d for d in direction]
+        if previous:
+            delta = [d + model.mu * d0 for d, d0 in zip(delta, previous[0], strict=True)]
+        parameters = [W + d for W, d in zip(state.parameters, delta, strict=True)]
+
+        # 6. λ, by how well M predicted the change of h
+        lam, rho = state.lam, math.nan
+        if k % s.T1 == 0:
+            after = loss(ForwardPass(self.network, parameters, batch.X, s.chunk_size), batch.Y, s.eta)
+            rho = reduction_ratio(float(h), float(read_scalars(after.h)[0]), model.change)
+            lam = damping.adjust_lambda(lam, rho, s.omega**s.T1)
+
+        state = replace(
+            state,
+            k=k,
+            parameters=parameters,
+            averaged=self._average(state, parameters),
+            lam=lam,
+            gamma=gammas[best],
+            delta=delta,
+            factors=running,
+            inverse=inverses[best],
+        )
+        constant = self.network.likelihood.constant(self.network.sizes[-1])
+        return state, Record(
+            k=k,
+            m=m,
+            h=float(h) + constant,
+            error=float(error),
+            alpha=model.alpha,
+            mu=model.mu,
+            lam=lam,
+            gamma=state.gamma,
+            rho=rho,
+            model_change=model.change,
+            norm_delta=model.norm,
+            gradient=gradient,
+            direction=direction,
+        )
+
+    def _update_factors(self, state: State, forward_pass: ForwardPass, sampled: Array | None) -> Factors:
+        """§5: ε·old + (1−ε)·new, the new ones from the first ⌈τ₁m⌉ cases."""
+        s, k = self.settings, state.k + 1
+        cases = math.ceil(s.tau1 * forward_pass.cases)
+        if sampled is not None and tuple(sampled.shape) != (cases, self.network.sizes[-1]):
+            raise ValueError(
+                f"sampled targets have shape {tuple(sampled.shape)}, expected {(cases, self.network.sizes[-1])}: "
+                "one row for each of the first ceil(tau1 m) cases"
+            )
+
+        def targets(rows: slice, z: Array) -> Array:
+            if sampled is not None:
+                return sampled[rows, :]
+            return self.network.likelihood.sample(z, (state.seed, SAMPLED_TARGETS, k, rows.start))
+
+        epsilon = factors.averaging_weight(k - state.restart, s.epsilon_max)
+        new = factors.estimate(forward_pass, targets, cases, s.tridiagonal)
+        return factors.running_average(state.factors, new, epsilon)
+
+    def _inverses(
+        self, state: State, running: Factors, gammas: list[float]
+    ) -> tuple[list[Inverse], dict[float, Array]]:
+        """F₀⁻¹ for each γ, and the pivots of those computed now: all if T₃ divides k or k ≤ 3 (§8), otherwise those
+        for a γ other than the present one."""
+        s, k = self.settings, state.k + 1
+        keep = None if k % s.T3 == 0 or k <= 3 else state.inverse
+        inverses: list[Inverse] = []
+        pivots = {}
+        for gamma in gammas:
+            if keep is not None and gamma == state.gamma:
+                inverses.append(keep)
+                continue
+            damped = damping.factorise(running, gamma, s.pi_norm)
+            pivots[gamma] = damped.pivots
+            inverses.append(self._invert(running, damped))
+        return inverses, pivots
+
+    def _invert(self, running: Factors, damped: DampedCholesky) -> Inverse:
+        """§4.3 or §4.2."""
+        return block_tridiagonal.invert(running, damped) if self.settings.tridiagonal else block_diagonal.invert(damped)
+
+    def _average(self, state: State, parameters: Parameters) -> Parameters:
+        """§13: θ̄ ← ξθ̄ + (1−ξ)θ, counted from `average_from`; before that θ̄ is θ."""
+        count = state.k + 2 - self.settings.average_from
+        if count <= 1:
+            return parameters
+        xi = min(1 - 1 / count, self.settings.xi_max)
+        return [xi * a + (1 - xi) * W for a, W in zip(state.averaged, parameters, strict=True)]
+
+
+def reduction_ratio(before: float, after: float, model_change: float) -> float:
+    """ρ = (h(θ+δ) − h(θ)) / (M(δ) − M(0)); −∞ for a step that makes h worse or not finite (§6.5)."""
+    if not after <= before:
+        return -math.inf
+    return (after - before) / model_change if model_change else math.nan
+
+
+def refreshed(state: State) -> State:
+    """`state` as the authors' program resumes it: the inverse is computed anew at the next iteration, and the running
+    averages' ε counts from here."""
+    return replace(state, inverse=None, restart=state.k)
+
+
+def _check(k: int, h: np.ndarray, products: InnerProducts, pivots: dict[float, np.ndarray]) -> None:
+    if not np.isfinite(h):
+        raise Diverged(f"iteration {k}: the objective h is {float(h)}")
+    for gamma, read in pivots.items():
+        damping.require_positive_definite(read, gamma)
+    if not all(np.all(np.isfinite(p)) for p in products):
+        raise Diverged(f"iteration {k}: the quadratic model of the objective is not finite")

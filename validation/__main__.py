@@ -1,0 +1,34 @@
+"""`python -m validation WHAT …`: runs one piece of evidence; `python -m validation WHAT --help` explains it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from autodiff.arrays import closest
+
+PIECES = {
+    "replay": "replay recorded runs of the authors' program and compare every step",
+    "reference-run": "train as the authors did, their printed errors beside",
+    "make-fashion16": "make the packaged data set again from Fashion-MNIST",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the piece named first, with the other arguments; the exit code is its."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m validation WHAT …\n")
+        for name, what in PIECES.items():
+            print(f"  {name:<16} {what}")
+        return 0 if arguments else 2
+    try:
+        name = closest(arguments[0], PIECES, "piece of evidence")
+        return importlib.import_module(f"validation.{name.replace('-', '_')}").main(arguments[1:])
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
