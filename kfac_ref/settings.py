@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from autodiff.arrays import closest
@@ -11,6 +12,11 @@ from autodiff.passes import CHUNK_SIZE
 from kfac_ref.damping import PI_NORMS
 
 INVERSES = ("block-tridiagonal", "block-diagonal")
+
+
+def constant(default: Any, meaning: str) -> Any:
+    """A field of a dataclass of constants: its default and what it is, which the command's help says too."""
+    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,82 +29,63 @@ class Settings:
         Naming the constant that is out of its range.
     """
 
-    inverse: str = "block-tridiagonal"
-    """F̂⁻¹ (§4.3) or F̆⁻¹ (§4.2)."""
-    momentum: bool = True
-    """Whether δ₀ takes part (§7)."""
-    lambda0: float = 150.0
-    """λ at the start (§6.5); about 1 is advised for classifiers."""
-    eta: float = 1e-5
-    """ℓ₂ coefficient η."""
-    gamma_min: float = 0.0
-    """Lower bound of γ's candidates."""
-    gamma_max: float = math.inf
-    """Upper bound of γ's candidates."""
-    pi_norm: str = "trace"
-    """Norm in π (§6.3): "trace", or "frobenius" as in the paper's own runs."""
-    tau1: float = 1 / 8
-    """Fraction of the mini-batch for the factors (§8)."""
-    tau2: float = 1 / 4
-    """Fraction of the mini-batch for the exact-Fisher products (§8)."""
-    T1: int = 5
-    """Iterations between adjustments of λ (§6.5)."""
-    T2: int = 20
-    """Iterations between adjustments of γ (§6.6)."""
-    T3: int = 20
-    """Iterations between inversions (§8)."""
-    omega: float = 19 / 20
-    """ω₁ = ω^T₁, ω₂ = (√ω)^T₂."""
-    epsilon_max: float = 0.95
-    """Bound of the running average's ε = min(1 − 1/k, ε_max) (§5)."""
-    average_from: int = 1
-    """First iteration of iterate averaging (§13)."""
-    xi_max: float = 0.99
-    """Bound of iterate averaging's ξ (§13)."""
-    m1: int = 1000
-    """Mini-batch at the first iteration (§13)."""
-    full_batch_at: int | None = 500
-    """Iteration at which the growing mini-batch reaches the whole training set; None: it stays at m1 (§13)."""
-    chunk_size: int = CHUNK_SIZE
-    """Cases worked through at once."""
+    inverse: str = constant("block-tridiagonal", "F̂⁻¹ (§4.3) or, with block-diagonal, F̆⁻¹ (§4.2)")
+    momentum: bool = constant(True, "whether the previous update δ₀ takes part (§7)")
+    lambda0: float = constant(150.0, "λ at the start (§6.5); about 1 is advised for classifiers")
+    eta: float = constant(1e-5, "ℓ₂ coefficient η")
+    gamma_min: float = constant(0.0, "lower bound of γ when it is adjusted (§6.6)")
+    gamma_max: float = constant(math.inf, "upper bound of γ when it is adjusted (§6.6)")
+    pi_norm: str = constant("trace", "norm in π (§6.3): trace, or frobenius as in the paper's own runs")
+    tau1: float = constant(1 / 8, "fraction of the mini-batch for the factors (§8)")
+    tau2: float = constant(1 / 4, "fraction of the mini-batch for the exact-Fisher products (§8)")
+    T1: int = constant(5, "iterations between adjustments of λ (§6.5)")
+    T2: int = constant(20, "iterations between adjustments of γ (§6.6)")
+    T3: int = constant(20, "iterations between inversions (§8)")
+    omega: float = constant(19 / 20, "ω₁ = ω^T₁ (§6.5), ω₂ = (√ω)^T₂ (§6.6)")
+    epsilon_max: float = constant(0.95, "bound of the factors' averaging weight ε = min(1 − 1/k, ε_max) (§5)")
+    average_from: int = constant(1, "first iteration of iterate averaging (§13)")
+    xi_max: float = constant(0.99, "bound of iterate averaging's weight ξ (§13)")
+    m1: int = constant(1000, "cases in the mini-batch of the first iteration (§13)")
+    full_batch_at: int | None = constant(
+        500, "iteration at which the mini-batch has grown to all cases; none: never (§13)"
+    )
+    chunk_size: int = constant(CHUNK_SIZE, "cases worked through at once")
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, (bool, str)):
-                if not isinstance(value, type(field.default)):
-                    raise TypeError(f"{field.name} must be a {type(field.default).__name__}; got {value!r}")
-            elif value is None and field.name == "full_batch_at":
-                pass
-            elif isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{field.name} must be a number; got {value!r}")
-            elif isinstance(field.default, int) and value != int(value):
-                raise ValueError(f"{field.name} must be a whole number; got {value!r}")
+        check_types(self)
         closest(self.inverse, INVERSES, "inverse")
         closest(self.pi_norm, PI_NORMS, "norm for π (pi_norm)")
-        for name in ("lambda0", "eta", "gamma_min"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number ≥ 0")
-        self._require("gamma_max", self.gamma_max > 0 and self.gamma_max >= self.gamma_min, "> 0 and ≥ gamma_min")
-        for name in ("tau1", "tau2", "omega"):
-            self._require(name, 0 < getattr(self, name) <= 1, "in (0, 1]")
-        for name in ("epsilon_max", "xi_max"):
-            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        for name in ("T1", "T2", "T3", "average_from", "m1", "chunk_size"):
-            self._require(name, getattr(self, name) >= 1, "a whole number ≥ 1")
-        self._require("full_batch_at", self.full_batch_at is None or self.full_batch_at >= 2, "≥ 2, or None")
-
-    def _require(self, name: str, ok: bool, what: str) -> None:
-        if not ok:
-            raise ValueError(f"{name} must be {what}; got {getattr(self, name)!r}")
+        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "eta", "gamma_min")
+        require(self, "> 0 and ≥ gamma_min", lambda v: v > 0 and v >= self.gamma_min, "gamma_max")
+        require(self, "in (0, 1]", lambda v: 0 < v <= 1, "tau1", "tau2", "omega")
+        require(self, "in [0, 1)", lambda v: 0 <= v < 1, "epsilon_max", "xi_max")
+        require(self, "≥ 1", lambda v: v >= 1, "T1", "T2", "T3", "average_from", "m1", "chunk_size")
+        require(self, "≥ 2, or None", lambda v: v is None or v >= 2, "full_batch_at")
 
     @property
     def tridiagonal(self) -> bool:
         """Whether the inverse is the block-tridiagonal one."""
         return self.inverse == "block-tridiagonal"
 
-    def asdict(self) -> dict[str, Any]:
-        """The constants by name."""
-        return asdict(self)
+
+def check_types(constants: Any) -> None:
+    """TypeError or ValueError naming the first field of a dataclass of constants whose value is not of its type."""
+    for f in fields(constants):
+        value, wanted = getattr(constants, f.name), str(f.type).split(" | ")
+        if value is None and "None" in wanted:
+            continue
+        kind: Any = {"str": str, "bool": bool}.get(wanted[0], (int, float))
+        if not isinstance(value, kind) or (isinstance(value, bool) and wanted[0] != "bool"):
+            raise TypeError(f"{f.name} must be a {wanted[0]}; got {value!r}")
+        if wanted[0] == "int" and value % 1 != 0:
+            raise ValueError(f"{f.name} must be a whole number; got {value!r}")
+
+
+def require(constants: Any, what: str, ok: Callable[[Any], bool], *names: str) -> None:
+    """ValueError naming the first of the fields `names` that is not `ok`; NaN never is."""
+    for name in names:
+        if not ok(getattr(constants, name)):
+            raise ValueError(f"{name} must be {what}; got {getattr(constants, name)!r}")
 
 
 def preset(name: str, **changes: Any) -> Settings:
@@ -109,7 +96,7 @@ def preset(name: str, **changes: Any) -> Settings:
     """
     closest(name, PRESETS, "preset")
     for constant in changes:
-        closest(constant, [field.name for field in fields(Settings)], "constant of Algorithm 2")
+        closest(constant, [f.name for f in fields(Settings)], "constant of Algorithm 2")
     settings = PRESETS[name]
     if name == "authors":
         settings = replace(settings, gamma_min=math.sqrt(changes.get("eta", settings.eta)))

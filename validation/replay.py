@@ -20,8 +20,8 @@ from autodiff.arrays import Array, from_numpy, to_numpy
 from kfac_ref import KFAC, Batch, Network, Settings
 
 TOLERANCES = {"delta_to_20": 1e-9, "delta": 1e-5, "scalars": 1e-6, "h": 1e-6, "final": 1e-5, "averaged": 1e-5}
-"""Largest relative difference allowed, in float64: δ at recorded iterations up to 20, and to the end; each of α, μ, γ, λ;
-h; the final and the averaged parameters."""
+"""Largest relative difference allowed, in float64: δ at recorded iterations up to 20, and to the end; each of α, μ, γ
+and λ; h; the final and the averaged parameters."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""A run's folder: `settings.json`, `metrics.jsonl`, `checkpoint.npz`, and the pictures.
+
+A run that was killed at any moment is resumed from its last checkpoint; metrics behind the checkpoint are dropped, for
+the resumed run writes them again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from kfac_ref import checkpoints, training
+from kfac_ref.experiment import Experiment, Prepared
+from kfac_ref.files import write_text
+
+SETTINGS, METRICS, CHECKPOINT = "settings.json", "metrics.jsonl", "checkpoint.npz"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When to stop, evaluate and save."""
+
+    iterations: int | None
+    """Stop after this many, counted from the first; None: no such bound."""
+    seconds: float | None
+    """Stop after this much training time, evaluation and saving not counted, counted from the first iteration."""
+    evaluate_every: int
+    """Iterations between evaluations on all cases; the last is always evaluated."""
+    save_every: float
+    """Seconds between checkpoints; the last state is always saved, and at 0 every state."""
+
+    def __post_init__(self) -> None:
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"iterations must be ≥ 1; got {self.iterations}")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds must be finite and > 0; got {self.seconds}")
+        if self.evaluate_every < 1:
+            raise ValueError(f"evaluate_every must be ≥ 1; got {self.evaluate_every}")
+        if not 0 <= self.save_every < math.inf:
+            raise ValueError(f"save_every must be finite and ≥ 0; got {self.save_every}")
+
+    def done(self, k: int, seconds: float) -> bool:
+        """Whether the run ends after k iterations and so many seconds."""
+        return (self.iterations is not None and k >= self.iterations) or (
+            self.seconds is not None and seconds >= self.seconds
+        )
+
+
+@dataclass
+class Run:
+    """A run in progress in its folder."""
+
+    folder: Path
+    prepared: Prepared
+    state: training.AnyState
+    seconds: float = 0.0
+    """Training time so far, evaluation and saving not counted."""
+    stop: bool = False
+    """Set to end the run after the present iteration."""
+    last: dict[str, Any] = field(default_factory=dict)
+    """The last evaluation."""
+
+    def train(self, plan: Plan, report: Callable[[dict[str, Any]], None]) -> None:
+        """Run Algorithm 2, or the baseline, until the plan says so or `stop` is set.
+
+        Each iteration's metrics go to `metrics.jsonl` and to `report`. Whatever ends the run, what it did is saved; if
+        h diverged, that is the last good state.
+        """
+        settings = self.prepared.optimizer.settings
+        saved = time.perf_counter()
+        with open(self.folder / METRICS, "a", encoding="utf-8") as metrics:
+            try:
+                iterations = training.iterate(self.prepared.optimizer, self.state, self.prepared.data)
+                while not (self.stop or plan.done(self.state.k, self.seconds)):
+                    state, record, seconds = next(iterations)
+                    seconds += self.seconds
+                    line: dict[str, Any] = training.scalars(record) | {"seconds": round(seconds, 6)}
+                    if state.k % plan.evaluate_every == 0 or self.stop or plan.done(state.k, seconds):
+                        self.last = training.evaluate_all(
+                            self.prepared.network, state, self.prepared.data, settings.eta, settings.chunk_size
+                        )
+                        line |= self.last
+                    _append(metrics, line)
+                    # only now is the iteration done: whatever interrupts, a state is saved with its metrics written
+                    self.state, self.seconds = state, seconds
+                    report(line)
+                    if time.perf_counter() - saved >= plan.save_every:
+                        self.save()
+                        saved = time.perf_counter()
+            finally:
+                self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        checkpoints.save(self.folder / CHECKPOINT, self.prepared.network, self.state, self.seconds)
+
+
+def start(folder: Path, prepared: Prepared) -> Run:
+    """A new run in `folder`, which is made; ValueError if there is a run in it already."""
+    if any((folder / name).exists() for name in (SETTINGS, METRICS, CHECKPOINT)):
+        raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, prepared, prepared.first_state())
+    settings = {"format": FORMAT, "purpose": prepared.purpose, "source": prepared.dataset.source}
+    write_text(folder / METRICS, "")
+    run.save()
+    write_text(folder / SETTINGS, json.dumps(settings | prepared.experiment.asdict(), indent=2) + "\n")
+    return run
+
+
+def read_settings(folder: Path) -> Experiment:
+    """The description of the run in `folder`; ValueError if there is none, or it cannot be read."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run: there is no {SETTINGS} in it")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise ValueError(f"it has format {values['format']}, expected {FORMAT}")
+        return Experiment.fromdict(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is not the settings of a run: {error!r}") from error
+
+
+def resume(folder: Path, prepared: Prepared) -> Run:
+    """The run in `folder`, as it was at its last checkpoint. ValueError if that is missing, damaged or another's."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no checkpoint: there is no {CHECKPOINT} in it")
+    state, seconds = checkpoints.load(path, prepared.network, prepared.data.X)
+    lines = [line for line in read_metrics(folder) if line["k"] <= state.k]
+    write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
+    return Run(folder, prepared, state, seconds, last=next((x for x in reversed(lines) if "train_error" in x), {}))
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """One dictionary per iteration; a last line that is not whole, as a killed run may leave it, is left out.
+
+    ValueError if `metrics.jsonl` is missing, or another line of it cannot be read.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run: there is no {METRICS} in it")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records.append(record | {"k": int(record["k"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: not a record of an iteration ({line.strip()[:60]!r})") from error
+    return records
+
+
+def _append(metrics: IO[str], line: dict[str, Any]) -> None:
+    metrics.write(json.dumps(line) + "\n")
+    metrics.flush()
