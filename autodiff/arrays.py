@@ -211,6 +211,11 @@ def inverse_from_cholesky(L: Array) -> Array:
 
 
 def eigh(S: Array) -> tuple[Array, Array]:
-    """Eigenvalues (n,) in ascending order and eigenvectors (n, n), as columns, of a symmetric S."""
-    values, vectors = namespace(S).linalg.eigh(S)
+    """Eigenvalues (n,) in ascending order and eigenvectors (n, n), as columns, of a symmetric S; NaN if S holds one."""
+    xp = namespace(S)
+    try:
+        values, vectors = xp.linalg.eigh(S)
+    except np.linalg.LinAlgError:
+        vectors = xp.full(S.shape, float("nan"), dtype=S.dtype, device=device(S))
+        values = vectors[:, 0]
     return values, vectors

@@ -30,8 +30,13 @@ class Likelihood:
     """F_R(z) v for v (…, m, d)."""
     fisher_root_product: Callable[[Array, Array], Array]
     """B(z) v with F_R = B Bᵀ, for v (…, m, d)."""
-    sample: Callable[[Array, Sequence[int]], Array]
-    """y (m, d) drawn from R_{y|z} with a random key (see autodiff.arrays)."""
+    noise: Callable[[Sequence[int], tuple[int, ...], Array], Array]
+    """What is random in samples of y for z of shape (m, d), rows being cases: a function of a random key (see
+    autodiff.arrays), that shape, and an array whose library, device and dtype are taken."""
+    sample_with: Callable[[Array, Array], Array]
+    """y (m, d) drawn from R_{y|z}: a function of z and the noise."""
+    mistakes: Callable[[Array, Array], Array] | None = None
+    """Where classes are predicted: per case, (m,), whether the likeliest is not that of y."""
 
     def nll(self, z: Array, y: Array) -> Array:
         """−log r(y|z) per case, (m,), constants included."""
@@ -42,16 +47,18 @@ class Likelihood:
         case's squared reconstruction error (§13)."""
         return self.mean(z) - y
 
+    def sample(self, z: Array, key: Sequence[int]) -> Array:
+        """y (m, d) drawn from R_{y|z} with a random key (see autodiff.arrays)."""
+        return self.sample_with(z, self.noise(key, tuple(z.shape), z))
+
     def check_targets(self, Y: np.ndarray, name: str = "Y") -> None:
         """ValueError if the targets Y (m, d), on the host, are outside the likelihood's range."""
+        good, what = (Y >= 0) & (Y <= 1), "targets between 0 and 1"
         if self.name == "gaussian":
-            return
-        bad = np.argwhere((Y < 0) | (Y > 1))
-        if len(bad):
-            i, j = bad[0]
-            raise ValueError(
-                f"{name}[{i}, {j}] = {Y[i, j]:g}, but the {self.name} likelihood takes targets between 0 and 1"
-            )
+            good, what = np.isfinite(Y), "finite targets"
+        if not good.all():
+            i, j = np.argwhere(~good)[0]
+            raise ValueError(f"{name}[{i}, {j}] = {Y[i, j]:g}, but the {self.name} likelihood takes {what}")
         if self.name == "categorical":
             off = np.flatnonzero(np.abs(Y.sum(1) - 1) > 1e-4)
             if len(off):
@@ -89,16 +96,20 @@ def _categorical_root(z: Array, v: Array) -> Array:
     return q * v - p * xp.sum(q * v, axis=-1, keepdims=True)
 
 
-def _categorical_sample(z: Array, key: Sequence[int]) -> Array:
+def _categorical_sample(z: Array, u: Array) -> Array:
     # the first class whose cumulative probability exceeds a uniform number, as a one-hot row
     xp = namespace(z)
-    u = arrays.uniform(key, (z.shape[0], 1), like=z)
     cumulative = xp.cumulative_sum(_softmax(z), axis=1)
     # rounding may leave the last sum below 1, so u is scaled to it
     passed = xp.astype(cumulative <= u * cumulative[:, -1:], z.dtype)
     chosen = xp.sum(passed, axis=1, keepdims=True)
     classes = xp.arange(z.shape[1], dtype=z.dtype, device=arrays.device(z))
     return xp.astype(chosen == classes, z.dtype)
+
+
+def _categorical_mistakes(z: Array, y: Array) -> Array:
+    xp = namespace(z)
+    return xp.argmax(z, axis=-1) != xp.argmax(y, axis=-1)
 
 
 # --- Bernoulli: r = logistic(z) for each output, L = Σ softplus(z) − y z ----------------------------------------------
@@ -113,8 +124,8 @@ def _bernoulli_variance(z: Array) -> Array:
     return logistic(z) * logistic(-z)
 
 
-def _bernoulli_sample(z: Array, key: Sequence[int]) -> Array:
-    return namespace(z).astype(arrays.uniform(key, tuple(z.shape), like=z) < logistic(z), z.dtype)
+def _bernoulli_sample(z: Array, u: Array) -> Array:
+    return namespace(z).astype(u < logistic(z), z.dtype)
 
 
 # --- Gaussian: mean z, variance 1, L = ½‖y − z‖² ---------------------------------------------------------------------
@@ -134,7 +145,9 @@ LIKELIHOODS: dict[str, Likelihood] = {
             mean=_softmax,
             fisher_product=_categorical_fisher,
             fisher_root_product=_categorical_root,
-            sample=_categorical_sample,
+            noise=lambda key, shape, like: arrays.uniform(key, (shape[0], 1), like),
+            sample_with=_categorical_sample,
+            mistakes=_categorical_mistakes,
         ),
         Likelihood(
             "bernoulli",
@@ -143,7 +156,8 @@ LIKELIHOODS: dict[str, Likelihood] = {
             mean=logistic,
             fisher_product=lambda z, v: _bernoulli_variance(z) * v,
             fisher_root_product=lambda z, v: namespace(z).sqrt(_bernoulli_variance(z)) * v,
-            sample=_bernoulli_sample,
+            noise=arrays.uniform,
+            sample_with=_bernoulli_sample,
         ),
         Likelihood(
             "gaussian",
@@ -152,7 +166,8 @@ LIKELIHOODS: dict[str, Likelihood] = {
             mean=lambda z: z,
             fisher_product=lambda z, v: v,
             fisher_root_product=lambda z, v: v,
-            sample=lambda z, key: z + arrays.normal(key, tuple(z.shape), like=z),
+            noise=arrays.normal,
+            sample_with=lambda z, noise: z + noise,
         ),
     )
 }

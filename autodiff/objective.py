@@ -22,7 +22,7 @@ class Loss:
 
 def loss(forward_pass: ForwardPass, Y: Array, eta: float) -> Loss:
     """h and the error on the batch of `forward_pass` with targets Y (m, d_ℓ)."""
-    return _loss(forward_pass, Y, eta, visit=lambda activities, Dz: None)
+    return _loss(forward_pass, Y, eta, visit=lambda rows, activities, Dz: None)
 
 
 def loss_and_gradient(forward_pass: ForwardPass, Y: Array, eta: float) -> tuple[Loss, Parameters]:
@@ -30,14 +30,14 @@ def loss_and_gradient(forward_pass: ForwardPass, Y: Array, eta: float) -> tuple[
     parameters, m = forward_pass.parameters, forward_pass.cases
     gradient = [eta * W for W in parameters]
 
-    def accumulate(activities: Activities, Dz: Array) -> None:
+    def accumulate(rows: slice, activities: Activities, Dz: Array) -> None:
         for i, g in enumerate(forward_pass.backward(activities, Dz)):
             gradient[i] += (g.T @ activities.a[i]) / m
 
     return _loss(forward_pass, Y, eta, visit=accumulate), gradient
 
 
-def _loss(forward_pass: ForwardPass, Y: Array, eta: float, visit: Callable[[Activities, Array], None]) -> Loss:
+def _loss(forward_pass: ForwardPass, Y: Array, eta: float, visit: Callable[[slice, Activities, Array], None]) -> Loss:
     xp = namespace(Y)
     likelihood, m = forward_pass.network.likelihood, forward_pass.cases
     parameters = forward_pass.parameters
@@ -47,16 +47,36 @@ def _loss(forward_pass: ForwardPass, Y: Array, eta: float, visit: Callable[[Acti
         Dz = likelihood.derivative(activities.z, y)
         h = h + xp.sum(likelihood.loss(activities.z, y), dtype=xp.float64) / m
         error = error + xp.sum(xp.vecdot(Dz, Dz), dtype=xp.float64) / m
-        visit(activities, Dz)
+        visit(rows, activities, Dz)
     return Loss(h, error)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Values on all cases, on the host."""
+
+    h: float
+    """h(θ), the likelihood's constant included."""
+    error: float
+    """‖y − E[y|z]‖², mean over cases."""
+    misclassified: float | None
+    """Where classes are predicted: the fraction of cases whose likeliest class is not theirs."""
 
 
 def evaluate(
     network: Network, parameters: Parameters, X: Array, Y: Array, eta: float = 0.0, chunk_size: int = CHUNK_SIZE
-) -> tuple[float, float]:
-    """h(θ), the likelihood's constant included, and the error, both on the host, for all cases X, Y."""
+) -> Evaluation:
+    """Evaluate a network on the cases X (N, d_0) with targets Y (N, d_ℓ); ValueError where shapes do not fit."""
     network.check_parameters(parameters)
     network.check_batch(X, Y)
-    value = loss(ForwardPass(network, parameters, X, chunk_size), Y, eta)
-    h, error = read_scalars(value.h, value.error)
-    return float(h) + network.likelihood.constant(network.sizes[-1]), float(error)
+    xp, mistakes = namespace(X), network.likelihood.mistakes
+    wrong = []
+
+    def count(rows: slice, activities: Activities, Dz: Array) -> None:
+        if mistakes is not None:
+            wrong.append(xp.sum(xp.astype(mistakes(activities.z, Y[rows, :]), xp.float64)))
+
+    value = _loss(ForwardPass(network, parameters, X, chunk_size), Y, eta, visit=count)
+    h, error, *counts = (float(x) for x in read_scalars(value.h, value.error, *wrong))
+    constant = network.likelihood.constant(network.sizes[-1])
+    return Evaluation(h + constant, error, sum(counts) / X.shape[0] if mistakes else None)

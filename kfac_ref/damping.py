@@ -28,7 +28,7 @@ def pi(A: Array, G: Array, norm: str = "trace") -> Array:
         a = xp.linalg.matrix_norm(A) / math.sqrt(A.shape[0])
         g = xp.linalg.matrix_norm(G) / math.sqrt(G.shape[0])
     one = xp.ones_like(g)
-    return xp.where(g > 0, xp.sqrt(a / xp.where(g > 0, g, one)), one)
+    return xp.where(g > 0, xp.sqrt(a) / xp.sqrt(xp.where(g > 0, g, one)), one)
 
 
 @dataclass(frozen=True)

@@ -155,12 +155,12 @@ class KFAC:
         products = quadratic.inner_products(forward_pass, gradient, directions + previous, math.ceil(s.tau2 * m))
         h, error, *on_host = read_scalars(value.h, value.error, *products, *pivots.values())
         products = InnerProducts(*on_host[:3])
-        _check(k, h, products, dict(zip(pivots, on_host[3:], strict=True)))
+        usable = _usable(k, h, gammas, products, dict(zip(pivots, on_host[3:], strict=True)))
         second = [len(gammas)] if previous else []
-        models = [quadratic.minimise(products, state.lam + s.eta, [c, *second]) for c in range(len(gammas))]
+        models = {c: quadratic.minimise(products, state.lam + s.eta, [c, *second]) for c in usable}
 
         # 5. the best candidate, the first of equals; the step
-        best = min(range(len(gammas)), key=lambda c: models[c].change)
+        best = min(usable, key=lambda c: models[c].change)
         model, direction = models[best], directions[best]
         delta = [model.alpha * d for d in direction]
         if previous:
@@ -212,10 +212,13 @@ class KFAC:
                 "one row for each of the first ceil(tau1 m) cases"
             )
 
+        likelihood = self.network.likelihood
+        key, shape = (state.seed, SAMPLED_TARGETS, k), (cases, self.network.sizes[-1])
+        # drawn for all these cases at once, so that the targets do not depend on the chunks
+        noise: Array = likelihood.noise(key, shape, forward_pass.X) if sampled is None else None
+
         def targets(rows: slice, z: Array) -> Array:
-            if sampled is not None:
-                return sampled[rows, :]
-            return self.network.likelihood.sample(z, (state.seed, SAMPLED_TARGETS, k, rows.start))
+            return likelihood.sample_with(z, noise[rows, :]) if sampled is None else sampled[rows, :]
 
         epsilon = factors.averaging_weight(k - state.restart, s.epsilon_max)
         new = factors.estimate(forward_pass, targets, cases, s.tridiagonal)
@@ -265,10 +268,20 @@ def refreshed(state: State) -> State:
     return replace(state, inverse=None, restart=state.k)
 
 
-def _check(k: int, h: np.ndarray, products: InnerProducts, pivots: dict[float, np.ndarray]) -> None:
+def _usable(
+    k: int, h: np.ndarray, gammas: list[float], products: InnerProducts, pivots: dict[float, np.ndarray]
+) -> list[int]:
+    """The candidates for γ with which every damped factor is positive definite, so that rounding in float32 can end
+    neither the search for a smaller γ nor the run.
+
+    Diverged if h or the model is not finite; ValueError, naming layer and γ, if no candidate is left.
+    """
     if not np.isfinite(h):
         raise Diverged(f"iteration {k}: the objective h is {float(h)}")
-    for gamma, read in pivots.items():
-        damping.require_positive_definite(read, gamma)
-    if not all(np.all(np.isfinite(p)) for p in products):
+    usable = [c for c, gamma in enumerate(gammas) if gamma not in pivots or np.all(pivots[gamma] > 0)]
+    if not usable:
+        damping.require_positive_definite(pivots[max(gammas)], max(gammas))
+    directions = [*usable, *range(len(gammas), len(products.slopes))]
+    if not all(np.all(np.isfinite(p[directions])) for p in (products.slopes, np.diag(products.forms))):
         raise Diverged(f"iteration {k}: the quadratic model of the objective is not finite")
+    return usable

@@ -61,7 +61,9 @@ def overlay(runs: Mapping[str, Lines]) -> Figure:
         for ax, x in zip(axes, ("k", "seconds"), strict=True):
             for part, style in (("train", "-"), ("test", "--")):
                 label = name if part == "train" else None
-                ax.plot(*best_series(lines, x, f"{part}_{measure}"), style, color=f"C{number % 10}", lw=1.5, label=label)
+                ax.plot(
+                    *best_series(lines, x, f"{part}_{measure}"), style, color=f"C{number % 10}", lw=1.5, label=label
+                )
     axes[0].legend(fontsize=8, frameon=False)
     return figure
 

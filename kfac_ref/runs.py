@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,13 +26,13 @@ FORMAT = 1
 class Plan:
     """When to stop, evaluate and save."""
 
-    iterations: int | None
+    iterations: int | None = None
     """Stop after this many, counted from the first; None: no such bound."""
-    seconds: float | None
+    seconds: float | None = None
     """Stop after this much training time, evaluation and saving not counted, counted from the first iteration."""
-    evaluate_every: int
+    evaluate_every: int = 20
     """Iterations between evaluations on all cases; the last is always evaluated."""
-    save_every: float
+    save_every: float = 30.0
     """Seconds between checkpoints; the last state is always saved, and at 0 every state."""
 
     def __post_init__(self) -> None:
@@ -101,21 +101,27 @@ class Run:
         checkpoints.save(self.folder / CHECKPOINT, self.prepared.network, self.state, self.seconds)
 
 
-def start(folder: Path, prepared: Prepared) -> Run:
+def start(folder: Path, prepared: Prepared, plan: Plan) -> Run:
     """A new run in `folder`, which is made; ValueError if there is a run in it already."""
     if any((folder / name).exists() for name in (SETTINGS, METRICS, CHECKPOINT)):
         raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, prepared, prepared.first_state())
-    settings = {"format": FORMAT, "purpose": prepared.purpose, "source": prepared.dataset.source}
     write_text(folder / METRICS, "")
     run.save()
-    write_text(folder / SETTINGS, json.dumps(settings | prepared.experiment.asdict(), indent=2) + "\n")
+    write_settings(run, plan)
     return run
 
 
-def read_settings(folder: Path) -> Experiment:
-    """The description of the run in `folder`; ValueError if there is none, or it cannot be read."""
+def write_settings(run: Run, plan: Plan) -> None:
+    """Write `settings.json`: all that decides the run, and its plan."""
+    p = run.prepared
+    settings = {"format": FORMAT, "purpose": p.purpose, "source": p.dataset.source, **p.experiment.asdict()}
+    write_text(run.folder / SETTINGS, json.dumps(settings | {"plan": asdict(plan)}, indent=2) + "\n")
+
+
+def read_settings(folder: Path) -> tuple[Experiment, Plan]:
+    """The description of the run in `folder`, and its plan; ValueError if there is none, or it cannot be read."""
     path = folder / SETTINGS
     if not path.is_file():
         raise ValueError(f"{folder} holds no run: there is no {SETTINGS} in it")
@@ -123,7 +129,7 @@ def read_settings(folder: Path) -> Experiment:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise ValueError(f"it has format {values['format']}, expected {FORMAT}")
-        return Experiment.fromdict(values)
+        return Experiment.fromdict(values), Plan(**values["plan"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not the settings of a run: {error!r}") from error
 

@@ -69,7 +69,8 @@ class Settings:
 
 
 def check_types(constants: Any) -> None:
-    """TypeError or ValueError naming the first field of a dataclass of constants whose value is not of its type."""
+    """Make the fields of a dataclass of constants plain Python values of their types, as a NumPy scalar would widen
+    float32 arrays; TypeError or ValueError naming the first that cannot be."""
     for f in fields(constants):
         value, wanted = getattr(constants, f.name), str(f.type).split(" | ")
         if value is None and "None" in wanted:
@@ -79,6 +80,7 @@ def check_types(constants: Any) -> None:
             raise TypeError(f"{f.name} must be a {wanted[0]}; got {value!r}")
         if wanted[0] == "int" and value % 1 != 0:
             raise ValueError(f"{f.name} must be a whole number; got {value!r}")
+        object.__setattr__(constants, f.name, {"int": int, "float": float}.get(wanted[0], kind)(value))
 
 
 def require(constants: Any, what: str, ok: Callable[[Any], bool], *names: str) -> None:
@@ -97,10 +99,13 @@ def preset(name: str, **changes: Any) -> Settings:
     closest(name, PRESETS, "preset")
     for constant in changes:
         closest(constant, [f.name for f in fields(Settings)], "constant of Algorithm 2")
-    settings = PRESETS[name]
+    settings = replace(PRESETS[name], **{k: v for k, v in changes.items() if k == "eta"})
     if name == "authors":
-        settings = replace(settings, gamma_min=math.sqrt(changes.get("eta", settings.eta)))
+        changes = {"gamma_min": math.sqrt(settings.eta)} | changes
     return replace(settings, **changes)
 
 
-PRESETS = {"paper": Settings(), "authors": Settings(tau2=1.0, gamma_max=1.0, average_from=200)}
+PRESETS = {
+    "paper": Settings(),
+    "authors": Settings(tau2=1.0, gamma_min=math.sqrt(1e-5), gamma_max=1.0, average_from=200),
+}

@@ -1,0 +1,252 @@
+"""The command `kfac-ref`: `train` and `plot`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+import kfac_ref
+from kfac_ref import datasets, optimizer, plots, reporting, runs
+from kfac_ref.baselines import SGDSettings
+from kfac_ref.experiment import Experiment, prepare
+from kfac_ref.settings import PRESETS, Settings
+
+ITERATIONS = 1000
+"""Of a run that is given no bound."""
+
+EPILOG = """
+With no argument, trains an autoencoder on the images that come with the package, for about a minute on two cores, and
+leaves settings, metrics, a checkpoint and two pictures in a new folder under kfac-runs.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code: 0, 1 for a run that diverged, 2 for bad input, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except optimizer.Diverged as error:
+        print(f"kfac-ref: stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("kfac-ref: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"kfac-ref: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="kfac-ref", description="K-FAC on NumPy or CuPy.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"kfac-ref {kfac_ref.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    # an option that is not given is absent, so that --resume can tell it from one that is
+    train = commands.add_parser(
+        "train",
+        help="train a network",
+        description=EPILOG,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.set_defaults(command=_train)
+    what = train.add_argument_group("what is trained on what")
+    what.add_argument(
+        "--data",
+        metavar="NAME|PATH",
+        help=f"{', '.join(datasets.NAMES)} (default: {datasets.DEFAULT}), or the path of an .npz with X and optionally "
+        "Y, X_test, Y_test, or of a folder of IDX files",
+    )
+    what.add_argument("--network", type=_sizes, metavar="D-D-…-D", help="sizes, as 256-128-64-16-64-128-256")
+    what.add_argument("--activation", metavar="NAME", help="tanh (default), logistic, relu, softplus or identity")
+    what.add_argument(
+        "--likelihood",
+        metavar="NAME",
+        help="bernoulli, categorical or gaussian; of the targets Y if there are any, else of an autoencoder",
+    )
+    what.add_argument("--initialisation", metavar="NAME", help="sparse (default) or glorot")
+    how = train.add_argument_group("how")
+    how.add_argument("--optimizer", metavar="NAME", help="kfac (default) or sgd: Nesterov momentum")
+    how.add_argument("--preset", metavar="NAME", help="constants as in the authors' program (default) or in the paper")
+    how.add_argument("--iterations", type=int, metavar="N", help=f"stop after N iterations (default: {ITERATIONS})")
+    how.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of training")
+    how.add_argument("--seed", type=int, metavar="N", help="of initial parameters, mini-batches, targets (default: 0)")
+    how.add_argument("--dtype", metavar="NAME", help="float32 (default) or float64")
+    how.add_argument("--backend", metavar="NAME", help="numpy (default) or cupy")
+    folder = train.add_argument_group("the run's folder")
+    folder.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: the next kfac-runs/DATA-N)")
+    folder.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run in DIR, as if it had not been interrupted; only --iterations, --seconds and how often "
+        "to evaluate and save can be changed",
+    )
+    folder.add_argument(
+        "--refresh-inverse",
+        action="store_true",
+        help="with --resume: begin as the authors' program does, with a new inverse and new running averages",
+    )
+    folder.add_argument("--evaluate-every", type=int, metavar="N", help="iterations between evaluations (default: 20)")
+    folder.add_argument("--save-every", type=float, metavar="S", help="seconds between checkpoints (default: 30)")
+    _add_constants(train)
+
+    plot = commands.add_parser("plot", help="draw runs over each other", allow_abbrev=False)
+    plot.set_defaults(command=_plot)
+    plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
+    plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    return parser
+
+
+def _add_constants(parser: argparse.ArgumentParser) -> None:
+    """An option for every constant of the optimizers, with its meaning and its default in the preset `authors`."""
+    group = parser.add_argument_group("constants of Algorithm 2, with the authors' values, and of SGD")
+    constants = {f.name: f for f in (*fields(SGDSettings), *fields(Settings))}
+    for name, f in constants.items():
+        option: dict[str, Any] = {"dest": f"constant_{name}"}
+        meaning = f"{f.metadata['help']} ({getattr(PRESETS['authors'], name, f.default)})"
+        if f.type == "bool":
+            option |= {"action": argparse.BooleanOptionalAction}
+        else:
+            types: dict[str, Any] = {"float": float, "int": int, "str": str, "int | None": _count_or_none}
+            option |= {"type": types[str(f.type)], "metavar": "NAME" if f.type == "str" else "N"}
+        group.add_argument(f"--{name.replace('_', '-')}", help=meaning, **option)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split("-"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not sizes joined by "-", as in 256-64-256') from None
+
+
+def _count_or_none(text: str) -> int | None:
+    try:
+        return None if text == "none" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number or "none"') from None
+
+
+def _train(options: argparse.Namespace) -> int:
+    given = vars(options)
+    experiment_given = {f.name: given[f.name] for f in fields(Experiment) if f.name in given}
+    experiment_given["constants"] = {k[9:]: v for k, v in given.items() if k.startswith("constant_")}
+    plan_given = {f.name: given[f.name] for f in fields(runs.Plan) if f.name in given}
+    if "resume" in given:
+        run, plan = _resumed(given["resume"], given, experiment_given, plan_given)
+    else:
+        if "refresh_inverse" in given:
+            raise ValueError("--refresh-inverse goes with --resume")
+        default = {} if "seconds" in plan_given else {"iterations": ITERATIONS}
+        plan = runs.Plan(**default | plan_given)
+        prepared = prepare(Experiment(**experiment_given))
+        run = runs.start(given.get("out") or _next_folder(Path("kfac-runs"), prepared.dataset.name), prepared, plan)
+    print(reporting.heading(run), flush=True)
+    return _run(run, plan)
+
+
+def _resumed(
+    folder: Path, given: dict[str, Any], experiment_given: dict[str, Any], plan_given: dict[str, Any]
+) -> tuple[runs.Run, runs.Plan]:
+    """The run in `folder` and its plan with what is given anew; ValueError if what is given contradicts the run."""
+    if "out" in given:
+        raise ValueError("--out does not go with --resume: a run goes on in its own folder")
+    experiment, plan = runs.read_settings(folder)
+    constants = experiment_given.pop("constants")
+    before = {f.name: getattr(experiment, f.name) for f in fields(experiment)} | dict(experiment.constants)
+    for name, value in (experiment_given | constants).items():
+        if before.get(name) != value:
+            was = "-".join(map(str, before[name])) if name == "network" else before.get(name)
+            raise ValueError(f"the run in {folder} has {name} {was}; it cannot be changed by --resume")
+    plan = replace(plan, **plan_given)
+    run = runs.resume(folder, prepare(experiment))
+    if "refresh_inverse" in given:
+        if not isinstance(run.state, optimizer.State):
+            raise ValueError("--refresh-inverse is for runs of K-FAC")
+        run.state = optimizer.refreshed(run.state)
+    if plan.done(run.state.k, run.seconds):
+        raise ValueError(
+            f"the run in {folder} is finished: {run.state.k} iterations in {run.seconds:.0f} s; "
+            "give more --iterations or --seconds to go on"
+        )
+    runs.write_settings(run, plan)
+    return run, plan
+
+
+def _next_folder(parent: Path, name: str) -> Path:
+    number = 1
+    while (parent / f"{name}-{number}").exists():
+        number += 1
+    return parent / f"{name}-{number}"
+
+
+def _run(run: runs.Run, plan: runs.Plan) -> int:
+    """Train with a progress bar, or with a line for each evaluation where there is no terminal; then draw."""
+    caught: list[int] = []
+
+    def interrupt(number: int, _frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        run.stop = True
+        # os.write, as a signal may come in the middle of a print
+        os.write(2, b"\nstopping after this iteration; again to stop at once\n")
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with reporting.progress_bar(plan, run) as bar:
+            run.train(plan, lambda line: _report(bar, plan, line))
+    except optimizer.Diverged as error:
+        raise optimizer.Diverged(f"{error}; the state before it is in {run.folder / runs.CHECKPOINT}") from error
+    except KeyboardInterrupt:
+        print(f"stopped at iteration {run.state.k}; go on with: kfac-ref train --resume {run.folder}", file=sys.stderr)
+        return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    print(reporting.draw(run))
+    if run.stop and not plan.done(run.state.k, run.seconds):
+        print(f"stopped at iteration {run.state.k}; go on with: kfac-ref train --resume {run.folder}", file=sys.stderr)
+        return 128 + caught[0]
+    return 0
+
+
+def _report(bar: tqdm, plan: runs.Plan, line: dict[str, Any]) -> None:
+    reporting.advance(bar, plan, line)
+    if bar.disable and "train_error" in line:
+        print(reporting.one_line(line), flush=True)
+
+
+def _plot(options: argparse.Namespace) -> int:
+    folders: list[Path] = options.folders
+    if options.out.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png; got {options.out}")
+    names = [folder.resolve().name for folder in folders]
+    labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    lines = {label: runs.read_metrics(folder) for label, folder in zip(labels, folders, strict=True)}
+    for label, metrics in lines.items():
+        if not any("train_error" in line for line in metrics):
+            raise ValueError(f"the run {label} has not been evaluated yet, so there is nothing to draw")
+    plots.save(plots.overlay(lines), options.out)
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Kronecker-product algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autodiff.arrays import to_numpy
+from kfac_ref import kronecker
+from tests.conftest import assert_close, positive_definite, to
+
+
+def test_vec_stacks_columns(like):
+    X = np.array([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]])
+    x = kronecker.vec(to(like, X))
+    assert_close(x, np.arange(1.0, 7.0), like)
+    assert_close(kronecker.unvec(x, (2, 3)), X, like)
+
+
+@pytest.mark.parametrize(("p", "q"), [(1, 1), (1, 4), (3, 1), (3, 4)])
+def test_product(like, rng, p, q):
+    A, B, X = rng.standard_normal((q, q)), rng.standard_normal((p, p)), rng.standard_normal((p, q))
+    dense = np.kron(A, B) @ X.flatten(order="F")
+    assert_close(kronecker.product(*to(like, A, B, X)), dense.reshape((p, q), order="F"), like)
+    assert_close(kronecker.vec(kronecker.product(*to(like, A, B, X))), dense, like)
+
+
+def test_product_of_matrices_that_are_not_square(like, rng):
+    """Ψᴬ and Ψᴳ map between layers of different widths."""
+    A, B, X = rng.standard_normal((2, 4)), rng.standard_normal((5, 3)), rng.standard_normal((3, 4))
+    dense = np.kron(A, B) @ X.flatten(order="F")
+    assert_close(kronecker.product(*to(like, A, B, X)), dense.reshape((5, 2), order="F"), like)
+
+
+def smaller(rng, A: np.ndarray) -> np.ndarray:
+    """A symmetric C with 0 ≤ C ≤ 0.8 A."""
+    L, n = np.linalg.cholesky(A), len(A)
+    Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    return L @ (Q * rng.uniform(0, 0.8, n)) @ Q.T @ L.T
+
+
+def solve_both_ways(like, rng, p: int, q: int, sign: int, clip: bool):
+    A, B, X = positive_definite(rng, q), positive_definite(rng, p), rng.standard_normal((p, q))
+    C, D = smaller(rng, A), smaller(rng, B)
+    L_A, L_B = np.linalg.cholesky(A), np.linalg.cholesky(B)
+    there = kronecker.factorise_pair(*to(like, L_A, L_B, C, D), sign=sign, clip=clip).solve(to(like, X))
+    dense = np.linalg.solve(np.kron(A, B) + sign * np.kron(C, D), X.flatten(order="F"))
+    return there, dense.reshape((p, q), order="F")
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("p", "q"), [(1, 1), (1, 5), (4, 1), (4, 5)])
+def test_pair_inverse(like, rng, p, q, sign, clip):
+    there, dense = solve_both_ways(like, rng, p, q, sign, clip)
+    assert_close(there, dense, like)
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.sampled_from([1, -1]), st.booleans(), st.integers(0, 2**32 - 1))
+def test_pair_inverse_of_any_size(p, q, sign, clip, seed):
+    there, dense = solve_both_ways(np.zeros(0), np.random.default_rng(seed), p, q, sign, clip)
+    np.testing.assert_allclose(there, dense, rtol=0, atol=1e-11 * max(1, np.abs(dense).max()))
+
+
+def test_pair_inverse_of_indefinite_C(like, rng):
+    """App. B asks for definite A and B alone; with C = −A/2 and D = B, A⊗B + C⊗D = ½ A⊗B."""
+    A, B, X = positive_definite(rng, 3), positive_definite(rng, 2), rng.standard_normal((2, 3))
+    L_A, L_B = np.linalg.cholesky(A), np.linalg.cholesky(B)
+    there = kronecker.factorise_pair(*to(like, L_A, L_B, -A / 2, B), sign=1).solve(to(like, X))
+    assert_close(there, 2 * np.linalg.solve(B, X) @ np.linalg.inv(A), like)
+
+
+def test_clip_of_a_singular_pair(like):
+    """A⊗B − C⊗D with A = B = I, C = diag(2, ½), D = diag(1, ½): the spectrum of C is clipped to (1, ½), and the
+    denominator that is then 1 − 1·1 = 0 counts as 1."""
+    eye, C, D = np.eye(2), np.diag([2.0, 0.5]), np.diag([1.0, 0.5])
+    X = np.array([[1.0, 2.0], [3.0, 4.0]])
+    there = kronecker.factorise_pair(*to(like, eye, eye, C, D), sign=-1, clip=True).solve(to(like, X))
+    s1, s2 = np.array([1.0, 0.5]), np.array([1.0, 0.5])
+    denominators = 1 - np.outer(s2, s1)
+    assert denominators[0, 0] == 0
+    denominators[0, 0] = 1
+    assert_close(there, X / denominators, like)
+
+
+def test_without_clip_a_singular_pair_is_not_hidden(like):
+    eye = np.eye(2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pair = kronecker.factorise_pair(*to(like, eye, eye, eye, eye), sign=-1)
+    assert np.all(np.isinf(to_numpy(pair.reciprocals)))
