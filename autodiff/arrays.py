@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
-import scipy.linalg
 import scipy.special
 
 Array: TypeAlias = Any
@@ -171,43 +170,34 @@ def _cupy_generator(key: Sequence[int]) -> Any:
 # --- linear algebra ------------------------------------------------------------------------------------------------
 
 
-def cholesky(A: Array) -> Array:
-    """Lower Cholesky factor L of a symmetric A = L Lᵀ. If A is not positive definite, L holds a NaN on its diagonal
-    or a number ≤ 0 there, on every library (`smallest_pivot` finds it without a transfer)."""
+def inverse_square_root(A: Array) -> tuple[Array, Array]:
+    """R with RᵀR = A⁻¹ for a symmetric positive definite A (n, n), and the smallest pivot, 0-d.
+
+    R = L⁻¹ is lower-triangular, A = L Lᵀ being the Cholesky factorisation, and the pivot is the smallest diagonal entry
+    of L. If A is not positive definite, nothing is raised, on any library: the pivot is then NaN or not above 0, and R
+    is of no use, so that whoever reads the pivot from the device finds out, and nobody else needs to wait for it.
+    """
     xp = namespace(A)
     try:
-        return xp.linalg.cholesky(A)
+        L = xp.linalg.cholesky(A)
+        return _inverse_lower(L), xp.min(xp.linalg.diagonal(L))
     except np.linalg.LinAlgError:
-        return xp.full(A.shape, float("nan"), dtype=A.dtype, device=device(A))
+        nothing = xp.full(A.shape, float("nan"), dtype=A.dtype, device=device(A))
+        return nothing, nothing[0, 0]
 
 
-def smallest_pivot(L: Array) -> Array:
-    """The smallest diagonal entry of a Cholesky factor, 0-d, NaN if any entry is; positive iff `cholesky` succeeded."""
-    xp = namespace(L)
-    return xp.min(xp.linalg.diagonal(L))
-
-
-def solve_lower(L: Array, B: Array, transposed: bool = False) -> Array:
-    """L⁻¹B, or L⁻ᵀB, for a lower-triangular L."""
-    if isinstance(L, np.ndarray):
-        return scipy.linalg.solve_triangular(L, B, lower=True, trans=int(transposed), check_finite=False)
-    if array_api_compat.is_cupy_array(L):
-        import cupyx.scipy.linalg
-
-        return cupyx.scipy.linalg.solve_triangular(L, B, lower=True, trans=int(transposed), check_finite=False)
-    xp = namespace(L)
-    return xp.linalg.solve(xp.linalg.matrix_transpose(L) if transposed else L, B)
-
-
-def inverse_from_cholesky(L: Array) -> Array:
-    """(L Lᵀ)⁻¹, exactly symmetric."""
-    xp = namespace(L)
-    if isinstance(L, np.ndarray) and L.size:
-        potri = scipy.linalg.get_lapack_funcs("potri", (L,))
-        inverse, _ = potri(L, lower=1)
-        return np.tril(inverse) + np.tril(inverse, -1).T
-    half = solve_lower(L, xp.eye(L.shape[0], dtype=L.dtype, device=device(L)))
-    return xp.linalg.matrix_transpose(half) @ half
+def _inverse_lower(L: Array) -> Array:
+    # [[P, 0], [Q, S]]⁻¹ = [[P⁻¹, 0], [−S⁻¹QP⁻¹, S⁻¹]]: nearly all of it matrix products of the library at hand. SciPy's
+    # triangular solver brings BLAS threads of its own, which get in the way of NumPy's and slow the whole step down.
+    xp, n = namespace(L), L.shape[0]
+    if n <= 64:
+        return xp.tril(xp.linalg.inv(L))
+    h = n // 2
+    inverse = xp.zeros_like(L)
+    inverse[:h, :h] = _inverse_lower(L[:h, :h])
+    inverse[h:, h:] = _inverse_lower(L[h:, h:])
+    inverse[h:, :h] = -(inverse[h:, h:] @ L[h:, :h]) @ inverse[:h, :h]
+    return inverse
 
 
 def eigh(S: Array) -> tuple[Array, Array]:

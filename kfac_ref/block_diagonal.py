@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autodiff.arrays import Array, inverse_from_cholesky
+from autodiff.arrays import Array
 from autodiff.network import Parameters
 from kfac_ref import kronecker
-from kfac_ref.damping import DampedCholesky
+from kfac_ref.damping import DampedFactors
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,6 @@ class BlockDiagonalInverse:
         return [kronecker.product(A, G, v) for A, G, v in zip(self.A_inverse, self.G_inverse, V, strict=True)]
 
 
-def invert(damped: DampedCholesky) -> BlockDiagonalInverse:
+def invert(damped: DampedFactors) -> BlockDiagonalInverse:
     """F̆⁻¹ from the factorised damped factors."""
-    return BlockDiagonalInverse(
-        [inverse_from_cholesky(L) for L in damped.A], [inverse_from_cholesky(L) for L in damped.G]
-    )
+    return BlockDiagonalInverse([R.T @ R for R in damped.A], [R.T @ R for R in damped.G])

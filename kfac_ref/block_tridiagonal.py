@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autodiff.arrays import Array, inverse_from_cholesky, solve_lower
+from autodiff.arrays import Array
 from autodiff.network import Parameters
 from kfac_ref import kronecker
-from kfac_ref.damping import DampedCholesky
+from kfac_ref.damping import DampedFactors
 from kfac_ref.factors import Factors
 
 
@@ -46,7 +46,7 @@ class BlockTridiagonalInverse:
         return [U[0], *[u - b for u, b in zip(U[1:], below, strict=True)]]
 
 
-def invert(factors: Factors, damped: DampedCholesky) -> BlockTridiagonalInverse:
+def invert(factors: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
     """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones."""
     Psi_A, Psi_G, pairs = [], [], []
     for i in range(1, factors.layers):
@@ -61,11 +61,11 @@ def invert(factors: Factors, damped: DampedCholesky) -> BlockTridiagonalInverse:
         [pair.K1 for pair in pairs],
         [pair.K2 for pair in pairs],
         [pair.reciprocals for pair in pairs],
-        [inverse_from_cholesky(damped.A[-1]), inverse_from_cholesky(damped.G[-1])],
+        [damped.A[-1].T @ damped.A[-1], damped.G[-1].T @ damped.G[-1]],
     )
 
 
-def _regress(cross: Array, L: Array) -> tuple[Array, Array]:
-    """Ψ = X M⁻¹ and Ψ M Ψᵀ for X = `cross` and M = L Lᵀ (§4.1)."""
-    half = solve_lower(L, cross.T)  # L⁻¹ Xᵀ
-    return solve_lower(L, half, transposed=True).T, half.T @ half
+def _regress(cross: Array, R: Array) -> tuple[Array, Array]:
+    """Ψ = X M⁻¹ and Ψ M Ψᵀ for X = `cross` and M⁻¹ = RᵀR (§4.1)."""
+    half = cross @ R.T
+    return half @ R, half @ half.T

@@ -32,32 +32,36 @@ def pi(A: Array, G: Array, norm: str = "trace") -> Array:
 
 
 @dataclass(frozen=True)
-class DampedCholesky:
-    """Lower Cholesky factors of Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, i = 1 … ℓ (§6.3)."""
+class DampedFactors:
+    """Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, i = 1 … ℓ, factorised (§6.3)."""
 
     A: list[Array]
+    """Inverse square roots: RᵀR is the inverse of the damped Ā_{i−1,i−1}."""
     G: list[Array]
-    gamma: float
-
-    @property
-    def pivots(self) -> Array:
-        """The smallest pivot of each factor, (ℓ, 2), on the device; all positive iff all are positive definite."""
-        xp = namespace(self.A[0])
-        both = [arrays.smallest_pivot(L) for pair in zip(self.A, self.G, strict=True) for L in pair]
-        return xp.reshape(xp.stack(both), (-1, 2))
+    """The same for G_{i,i}."""
+    pivots: Array
+    """The smallest pivot of each factor, (ℓ, 2), on the device; all positive iff all are positive definite."""
 
 
-def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedCholesky:
-    """Damp every diagonal factor by factored Tikhonov with π and γ, and factorise it (§6.3)."""
+def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedFactors:
+    """Damp every diagonal factor by factored Tikhonov with π and γ, and factorise it (§6.3).
+
+    A factor that is not positive definite raises nothing here: see `DampedFactors.pivots`, and
+    `require_positive_definite` for them once they have been read from the device.
+    """
     if not gamma >= 0:
         raise ValueError(f"gamma must be a number ≥ 0; got {gamma}")
-    A, G = [], []
+    A: list[Array] = []
+    G: list[Array] = []
+    pivots = []
     for i in range(1, factors.layers + 1):
         a, g = factors.A[i - 1, i - 1], factors.G[i, i]
         p = pi(a, g, norm)
-        A.append(arrays.cholesky(arrays.add_to_diagonal(a, p * gamma)))
-        G.append(arrays.cholesky(arrays.add_to_diagonal(g, gamma / p)))
-    return DampedCholesky(A, G, gamma)
+        for roots, damped in ((A, arrays.add_to_diagonal(a, p * gamma)), (G, arrays.add_to_diagonal(g, gamma / p))):
+            root, pivot = arrays.inverse_square_root(damped)
+            roots.append(root)
+            pivots.append(pivot)
+    return DampedFactors(A, G, namespace(A[0]).reshape(namespace(A[0]).stack(pivots), (-1, 2)))
 
 
 def require_positive_definite(pivots: np.ndarray, gamma: float) -> None:

@@ -33,9 +33,9 @@ class PairInverse:
     """(A⊗B ± C⊗D)⁻¹, factorised once by `factorise_pair`, applied to many X (App. B)."""
 
     K1: Array
-    """K₁ = A^−½ E₁, with A^−½ C A^−ᵀ/² = E₁ diag(s₁) E₁ᵀ."""
+    """K₁ = R_Aᵀ E₁ with R_A C R_Aᵀ = E₁ diag(s₁) E₁ᵀ, for an inverse square root R_AᵀR_A = A⁻¹."""
     K2: Array
-    """K₂ = B^−½ E₂, with B^−½ D B^−ᵀ/² = E₂ diag(s₂) E₂ᵀ."""
+    """K₂ = R_Bᵀ E₂ with R_B D R_Bᵀ = E₂ diag(s₂) E₂ᵀ."""
     reciprocals: Array
     """1 ⊘ (1 1ᵀ ± s₂ s₁ᵀ)."""
 
@@ -44,19 +44,19 @@ class PairInverse:
         return self.K2 @ ((self.K2.T @ X @ self.K1) * self.reciprocals) @ self.K1.T
 
 
-def factorise_pair(L_A: Array, L_B: Array, C: Array, D: Array, sign: int, clip: bool = False) -> PairInverse:
+def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: bool = False) -> PairInverse:
     """Factorise (A⊗B ± C⊗D)⁻¹ (App. B).
 
     Parameters
     ----------
-    L_A, L_B : lower Cholesky factors of the positive definite A and B; their inverses serve as A^−½ and B^−½.
+    R_A, R_B : inverse square roots of the positive definite A and B, RᵀR being the inverse.
     C, D : symmetric, of the shapes of A and B.
     sign : +1 or −1.
     clip : for sign −1 and C⊗D ≤ A⊗B in exact arithmetic: treat what rounding does to that as the authors' program does:
         spectra above 1 are clipped to 1, and a denominator that is then exactly 0 is replaced by 1.
     """
-    K1, s1 = _scaled_eigenvectors(L_A, C)
-    K2, s2 = _scaled_eigenvectors(L_B, D)
+    K1, s1 = _scaled_eigenvectors(R_A, C)
+    K2, s2 = _scaled_eigenvectors(R_B, D)
     xp = namespace(s1)
     if clip:
         s1, s2 = xp.clip(s1, max=1), xp.clip(s2, max=1)
@@ -66,8 +66,7 @@ def factorise_pair(L_A: Array, L_B: Array, C: Array, D: Array, sign: int, clip: 
     return PairInverse(K1, K2, 1 / denominators)
 
 
-def _scaled_eigenvectors(L: Array, C: Array) -> tuple[Array, Array]:
-    half = arrays.solve_lower(L, C)
-    S = arrays.solve_lower(L, half.T)  # L⁻¹ C L⁻ᵀ
-    s, E = arrays.eigh(0.5 * (S + S.T))
-    return arrays.solve_lower(L, E, transposed=True), s
+def _scaled_eigenvectors(R: Array, C: Array) -> tuple[Array, Array]:
+    """K = RᵀE and s with R C Rᵀ = E diag(s) Eᵀ."""
+    s, E = arrays.eigh(R @ C @ R.T)
+    return R.T @ E, s

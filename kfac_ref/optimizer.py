@@ -15,7 +15,7 @@ from autodiff.passes import ForwardPass
 from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, quadratic
 from kfac_ref.block_diagonal import BlockDiagonalInverse
 from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
-from kfac_ref.damping import DampedCholesky
+from kfac_ref.damping import DampedFactors
 from kfac_ref.factors import Factors
 from kfac_ref.quadratic import InnerProducts
 from kfac_ref.settings import Settings
@@ -242,7 +242,7 @@ class KFAC:
             inverses.append(self._invert(running, damped))
         return inverses, pivots
 
-    def _invert(self, running: Factors, damped: DampedCholesky) -> Inverse:
+    def _invert(self, running: Factors, damped: DampedFactors) -> Inverse:
         """§4.3 or §4.2."""
         return block_tridiagonal.invert(running, damped) if self.settings.tridiagonal else block_diagonal.invert(damped)
 

@@ -69,10 +69,9 @@ def test_factorise(like, rng, norm):
         pi = np.sqrt(size(a) / size(g))
         L_A = np.linalg.cholesky(a + pi * 0.3 * np.eye(len(a)))
         L_G = np.linalg.cholesky(g + 0.3 / pi * np.eye(len(g)))
-        assert_close(damped.A[i - 1], L_A, like)
-        assert_close(damped.G[i - 1], L_G, like)
+        assert_close(damped.A[i - 1].T @ damped.A[i - 1], np.linalg.inv(L_A @ L_A.T), like)
+        assert_close(damped.G[i - 1].T @ damped.G[i - 1], np.linalg.inv(L_G @ L_G.T), like)
         pivots.append([np.diag(L_A).min(), np.diag(L_G).min()])
-    assert damped.gamma == 0.3
     assert_close(damped.pivots, np.array(pivots), like)
     damping.require_positive_definite(to_numpy(damped.pivots), 0.3)
 
@@ -82,9 +81,9 @@ def test_damping_adds_the_right_multiple_to_the_kronecker_product(like, rng):
     A, G, factors = make_factors(rng, like)
     damped = damping.factorise(factors, 0.5)
     for i in (1, 2):
-        L_A, L_G = to_numpy(damped.A[i - 1]), to_numpy(damped.G[i - 1])
-        added_A = (L_A @ L_A.T - A[i - 1, i - 1])[0, 0]
-        added_G = (L_G @ L_G.T - G[i, i])[0, 0]
+        R_A, R_G = to_numpy(damped.A[i - 1]), to_numpy(damped.G[i - 1])
+        added_A = (np.linalg.inv(R_A.T @ R_A) - A[i - 1, i - 1])[0, 0]
+        added_G = (np.linalg.inv(R_G.T @ R_G) - G[i, i])[0, 0]
         assert added_A * added_G == pytest.approx(0.25, rel=1e-4)
 
 

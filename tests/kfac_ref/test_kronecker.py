@@ -41,11 +41,18 @@ def smaller(rng, A: np.ndarray) -> np.ndarray:
     return L @ (Q * rng.uniform(0, 0.8, n)) @ Q.T @ L.T
 
 
+def inverse_square_root(rng, A: np.ndarray) -> np.ndarray:
+    """Some R with RᵀR = A⁻¹: any serves, so not the one that the project uses."""
+    Q, _ = np.linalg.qr(rng.standard_normal(A.shape))
+    values, vectors = np.linalg.eigh(A)
+    return Q @ np.diag(values**-0.5) @ vectors.T
+
+
 def solve_both_ways(like, rng, p: int, q: int, sign: int, clip: bool):
     A, B, X = positive_definite(rng, q), positive_definite(rng, p), rng.standard_normal((p, q))
     C, D = smaller(rng, A), smaller(rng, B)
-    L_A, L_B = np.linalg.cholesky(A), np.linalg.cholesky(B)
-    there = kronecker.factorise_pair(*to(like, L_A, L_B, C, D), sign=sign, clip=clip).solve(to(like, X))
+    R_A, R_B = inverse_square_root(rng, A), inverse_square_root(rng, B)
+    there = kronecker.factorise_pair(*to(like, R_A, R_B, C, D), sign=sign, clip=clip).solve(to(like, X))
     dense = np.linalg.solve(np.kron(A, B) + sign * np.kron(C, D), X.flatten(order="F"))
     return there, dense.reshape((p, q), order="F")
 
@@ -67,8 +74,8 @@ def test_pair_inverse_of_any_size(p, q, sign, clip, seed):
 def test_pair_inverse_of_indefinite_C(like, rng):
     """App. B asks for definite A and B alone; with C = −A/2 and D = B, A⊗B + C⊗D = ½ A⊗B."""
     A, B, X = positive_definite(rng, 3), positive_definite(rng, 2), rng.standard_normal((2, 3))
-    L_A, L_B = np.linalg.cholesky(A), np.linalg.cholesky(B)
-    there = kronecker.factorise_pair(*to(like, L_A, L_B, -A / 2, B), sign=1).solve(to(like, X))
+    R_A, R_B = inverse_square_root(rng, A), inverse_square_root(rng, B)
+    there = kronecker.factorise_pair(*to(like, R_A, R_B, -A / 2, B), sign=1).solve(to(like, X))
     assert_close(there, 2 * np.linalg.solve(B, X) @ np.linalg.inv(A), like)
 
 
