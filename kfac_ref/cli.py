@@ -19,7 +19,7 @@ from kfac_ref.baselines import SGDSettings
 from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.settings import PRESETS, Settings
 
-ITERATIONS = 1000
+ITERATIONS = 1200
 """Of a run that is given no bound."""
 
 EPILOG = """
@@ -120,7 +120,11 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
     constants = {f.name: f for f in (*fields(SGDSettings), *fields(Settings))}
     for name, f in constants.items():
         option: dict[str, Any] = {"dest": f"constant_{name}"}
-        meaning = f"{f.metadata['help']} ({getattr(PRESETS['authors'], name, f.default)})"
+        default = getattr(PRESETS["authors"], name, f.default)
+        baseline = getattr(SGDSettings, name, default)
+        meaning = f"{f.metadata['help']} ({default:.4g})" if f.type == "float" else f"{f.metadata['help']} ({default})"
+        if baseline != default:
+            meaning = f"{meaning[:-1]}; SGD: {baseline})".replace("None", "none")
         if f.type == "bool":
             option |= {"action": argparse.BooleanOptionalAction}
         else:
