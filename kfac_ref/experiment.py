@@ -17,7 +17,7 @@ from kfac_ref import datasets, training
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.datasets import Dataset
 from kfac_ref.optimizer import KFAC
-from kfac_ref.settings import PRESETS, preset
+from kfac_ref.settings import PRESETS, Settings, preset
 
 OPTIMIZERS = ("kfac", "sgd")
 PURPOSES = ("autoencoder", "classifier", "regression")
@@ -121,7 +121,10 @@ def prepare(experiment: Experiment) -> Prepared:
     settings = {f.name: getattr(optimizer_settings, f.name) for f in fields(optimizer_settings)}
     e = replace(e, network=sizes, activation=activation, likelihood=likelihood, constants=settings)
     optimizer: KFAC | SGD
-    optimizer = SGD(network, optimizer_settings) if e.optimizer == "sgd" else KFAC(network, optimizer_settings)
+    if isinstance(optimizer_settings, SGDSettings):
+        optimizer = SGD(network, optimizer_settings)
+    else:
+        optimizer = KFAC(network, optimizer_settings)
     return Prepared(e, dataset, purpose, network, optimizer, data)
 
 
@@ -158,20 +161,15 @@ def _network(sizes: tuple[int, ...], activation: str, likelihood: str, purpose: 
     return Network(sizes, hidden, likelihood)
 
 
-def _constants(e: Experiment, purpose: str) -> Any:
+def _constants(e: Experiment, purpose: str) -> Settings | SGDSettings:
+    known = [f.name for f in fields(SGDSettings if e.optimizer == "sgd" else Settings)]
+    for name in e.constants:
+        if name not in known:
+            raise ValueError(f'{name} is not a constant of the optimizer "{e.optimizer}"')
     # λ₀ = 150 is for autoencoders; about 1 is advised otherwise
     suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else {"lambda0": 1.0}
-    if e.optimizer == "sgd":
-        for name in e.constants:
-            if name not in SGDSettings.__dataclass_fields__:
-                raise ValueError(f'{name} is not a constant of the optimizer "sgd"')
-        return SGDSettings(
-            **{k: v for k, v in suited.items() if k in SGDSettings.__dataclass_fields__} | dict(e.constants)
-        )
-    for name in e.constants:
-        if name in SGDSettings.__dataclass_fields__ and name not in PRESETS[e.preset].__dataclass_fields__:
-            raise ValueError(f'{name} is not a constant of the optimizer "kfac"')
-    return preset(e.preset, **suited | dict(e.constants))
+    constants: dict[str, Any] = {k: v for k, v in suited.items() if k in known} | dict(e.constants)
+    return SGDSettings(**constants) if e.optimizer == "sgd" else preset(e.preset, **constants)
 
 
 def _data(dataset: Dataset, network: Network, purpose: str, xp: Any, dtype: Any) -> training.Data:
