@@ -103,7 +103,7 @@ def _tanh(s: Array) -> Array:
 
 
 def _relu(s: Array) -> Array:
-    return namespace(s).clip(s, min=0)
+    return namespace(s).clip(s, min=0.0)
 
 
 def _relu_slope(a: Array) -> Array:

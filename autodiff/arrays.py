@@ -62,9 +62,14 @@ def closest(name: str, names: Iterable[str], what: str) -> str:
     names = list(names)
     if name in names:
         return name
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
-    raise ValueError(f'unknown {what} "{name}"{hint} (known: {", ".join(names)})')
+    raise ValueError(f'unknown {what} "{name}"{nearest(name, names)} (known: {", ".join(names)})')
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: which of `names` is near to it, or nothing if none is."""
+    lower = {n.lower(): n for n in names}
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+    return f'; did you mean "{lower[near[0]]}"?' if near else ""
 
 
 # --- host and device ---------------------------------------------------------------------------------------------
@@ -134,7 +139,7 @@ def logistic(z: Array) -> Array:
 def softplus(z: Array) -> Array:
     """log(1 + e^z), without overflow."""
     xp = namespace(z)
-    return xp.clip(z, min=0) + xp.log1p(xp.exp(-xp.abs(z)))
+    return xp.clip(z, min=0.0) + xp.log1p(xp.exp(-xp.abs(z)))
 
 
 # --- random numbers ------------------------------------------------------------------------------------------------
@@ -163,8 +168,7 @@ def _numpy_dtype(like: Array) -> Any:
 def _cupy_generator(key: Sequence[int]) -> Any:
     import cupy
 
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return cupy.random.Generator(cupy.random.Philox4x3210(seed))
+    return cupy.random.Generator(cupy.random.Philox4x3210(np.random.SeedSequence(key)))
 
 
 # --- linear algebra ------------------------------------------------------------------------------------------------
@@ -180,10 +184,19 @@ def inverse_square_root(A: Array) -> tuple[Array, Array]:
     xp = namespace(A)
     try:
         L = xp.linalg.cholesky(A)
-        return _inverse_lower(L), xp.min(xp.linalg.diagonal(L))
+        return _inverse_lower(L), _smallest_pivot(L, A)
     except np.linalg.LinAlgError:
         nothing = xp.full(A.shape, float("nan"), dtype=A.dtype, device=device(A))
         return nothing, nothing[0, 0]
+
+
+def _smallest_pivot(L: Array, A: Array) -> Array:
+    # CuPy says nothing when a factorisation stops half way. The rows of L have the squared norms A_ii if it did not.
+    xp = namespace(L)
+    diagonal = xp.linalg.diagonal(A)
+    off = xp.max(xp.abs(xp.vecdot(L, L) - diagonal) / diagonal)
+    smallest = xp.min(xp.linalg.diagonal(L))
+    return xp.where(off < 1e-2, smallest, xp.full_like(smallest, float("nan")))
 
 
 def _inverse_lower(L: Array) -> Array:

@@ -48,9 +48,10 @@ class Network:
         activations: str | Activation | Sequence[str | Activation],
         likelihood_: str | Likelihood,
     ) -> None:
-        sizes = tuple(int(d) for d in sizes)
-        if len(sizes) < 2 or min(sizes) < 1:
+        whole = all(isinstance(d, (int, np.integer)) for d in sizes)
+        if not whole or len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes must be at least two positive integers d_0, …, d_ℓ; got {list(sizes)}")
+        sizes = tuple(int(d) for d in sizes)
         layers = len(sizes) - 1
         if isinstance(activations, str) or not isinstance(activations, Sequence):
             activations = [activations] * (layers - 1)

@@ -93,6 +93,8 @@ class SGD:
         velocity = [mu * v - s.learning_rate * g for v, g in zip(state.velocity, gradient, strict=True)]
         parameters = [W + v for W, v in zip(state.parameters, velocity, strict=True)]
         h, error, squared_norm = (float(x) for x in read_scalars(value.h, value.error, inner(velocity, velocity)))
+        if not np.isfinite(squared_norm):
+            h = math.nan  # as it will be after this step
         if not np.isfinite(h):
             raise Diverged(
                 f"iteration {k}: the objective h is {h}; a smaller learning_rate than {s.learning_rate:g} helps"

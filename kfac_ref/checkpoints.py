@@ -7,7 +7,6 @@ A checkpoint is an `.npz`: `meta`, a JSON string of what it belongs to and of th
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,10 +60,13 @@ def load(path: str | Path, network: Network, like: Array) -> tuple[AnyState, flo
         found = meta["network"]
         state = _put_together(meta["state"], {name: from_numpy(x, like) for name, x in arrays.items()})
         seconds = float(meta["seconds"])
+        if not isinstance(state, (State, SGDState)):
+            raise ValueError("it holds no state of an optimizer")
     except FileNotFoundError:
         raise
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a whole checkpoint of kfac-ref: {error}") from error
+    # NumPy and zipfile raise much besides their own errors at bytes that are not what they should be
+    except Exception as error:
+        raise ValueError(f"{path} is not a whole checkpoint of kfac-ref: {type(error).__name__}: {error}") from error
     if found != str(network):
         raise ValueError(f"{path} is a checkpoint of the network {found}, not of {network}")
     network.check_parameters(state.parameters, f"{path}: parameters")

@@ -85,6 +85,8 @@ def load(name_or_path: str | Path = DEFAULT) -> Dataset:
 
 
 def _from_path(given: str | Path) -> Dataset:
+    if not str(given).strip():
+        raise ValueError(f"no data set or path given: expected one of {', '.join(NAMES)}, or a path")
     path = Path(given).expanduser()
     image_shape = None
     if path.is_dir():
@@ -104,7 +106,7 @@ def _from_path(given: str | Path) -> Dataset:
         )
     in_unit = all(arrays[key].min() >= 0 and arrays[key].max() <= 1 for key in ("X", "X_test") if key in arrays)
     return Dataset(
-        name=path.stem,
+        name=path.absolute().stem,
         X=arrays["X"],
         Y=arrays.get("Y"),
         X_test=arrays.get("X_test"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def prepare(experiment: Experiment) -> Prepared:
         arrays.closest(e.activation, ACTIVATIONS, "activation")
     if e.likelihood is not None:
         arrays.closest(e.likelihood, LIKELIHOODS, "likelihood")
-    if not 0 <= e.seed < 2**63:
+    if isinstance(e.seed, bool) or not isinstance(e.seed, int) or not 0 <= e.seed < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 − 1; got {e.seed}")
     xp = arrays.backend(e.backend)
     dataset = datasets.load(e.data)
@@ -119,13 +120,28 @@ def prepare(experiment: Experiment) -> Prepared:
     network = _network(sizes, activation, likelihood, purpose)
     data = _data(dataset, network, purpose, xp, getattr(xp, e.dtype))
     settings = {f.name: getattr(optimizer_settings, f.name) for f in fields(optimizer_settings)}
-    e = replace(e, network=sizes, activation=activation, likelihood=likelihood, constants=settings)
+    e = replace(
+        e, data=located(e.data), network=sizes, activation=activation, likelihood=likelihood, constants=settings
+    )
     optimizer: KFAC | SGD
     if isinstance(optimizer_settings, SGDSettings):
         optimizer = SGD(network, optimizer_settings)
     else:
         optimizer = KFAC(network, optimizer_settings)
     return Prepared(e, dataset, purpose, network, optimizer, data)
+
+
+def located(data: str) -> str:
+    """The name of a data set as it is, a path made absolute, so that a run can be resumed from another folder."""
+    return data if data in datasets.NAMES else str(Path(data).expanduser().absolute())
+
+
+def require_known(constants: Iterable[str], known: Iterable[str], optimizer: str) -> None:
+    """ValueError naming the first of `constants` that the optimizer does not know."""
+    for name in constants:
+        if name not in known:
+            hint = arrays.nearest(name, known)
+            raise ValueError(f'{name} is not a constant of the optimizer "{optimizer}"{hint}')
 
 
 def _purpose(dataset: Dataset, likelihood: str | None) -> tuple[str, str]:
@@ -163,9 +179,7 @@ def _network(sizes: tuple[int, ...], activation: str, likelihood: str, purpose: 
 
 def _constants(e: Experiment, purpose: str) -> Settings | SGDSettings:
     known = [f.name for f in fields(SGDSettings if e.optimizer == "sgd" else Settings)]
-    for name in e.constants:
-        if name not in known:
-            raise ValueError(f'{name} is not a constant of the optimizer "{e.optimizer}"')
+    require_known(e.constants, known, e.optimizer)
     # λ₀ = 150 is for autoencoders; about 1 is advised otherwise
     suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else {"lambda0": 1.0}
     constants: dict[str, Any] = {k: v for k, v in suited.items() if k in known} | dict(e.constants)

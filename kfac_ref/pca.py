@@ -25,6 +25,6 @@ def reconstruction_errors(X: np.ndarray, X_test: np.ndarray | None, components: 
         for start in range(0, len(cases), CHUNK_SIZE):
             centred = cases[start : start + CHUNK_SIZE] - mean
             total += float(np.sum(centred**2) - np.sum((centred @ leading) ** 2))
-        return total / len(cases)
+        return max(total, 0.0) / len(cases)  # rounding may bring it below 0
 
     return error(X), None if X_test is None else error(X_test)

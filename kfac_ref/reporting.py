@@ -60,16 +60,18 @@ def one_line(line: Mapping[str, Any]) -> str:
     return f"iteration {line['k']:>5}  {line['seconds']:>7.1f} s  m {line['m']:>5}  " + errors(line, "  ")
 
 
-def errors(line: Mapping[str, Any], between: str = "\n") -> str:
-    """The errors of an evaluation, of θ̄ where there is one."""
+def errors(line: Mapping[str, Any], between: str) -> str:
+    """The errors of an evaluation, those of the averaged iterate behind them where it is another."""
+    measure, scale, unit = "error", 1.0, ""
+    if "train_misclassified" in line:
+        measure, scale, unit = "misclassified", 100.0, " %"
     parts = []
     for part, name in (("train", "training"), ("test", "test")):
-        value = line.get(f"{part}_error_averaged", line.get(f"{part}_error"))
-        wrong = line.get(f"{part}_misclassified_averaged", line.get(f"{part}_misclassified"))
-        if wrong is not None:
-            parts.append(f"{name} misclassified {100 * wrong:.2f} %")
-        elif value is not None:
-            parts.append(f"{name} error {value:.4f}")
+        if line.get(f"{part}_{measure}") is not None:
+            text = f"{name} {measure} {scale * line[f'{part}_{measure}']:.4g}{unit}"
+            if line.get(f"{part}_{measure}_averaged") is not None:
+                text += f" (averaged iterate {scale * line[f'{part}_{measure}_averaged']:.4g}{unit})"
+            parts.append(text)
     return between.join(parts)
 
 
@@ -83,8 +85,8 @@ def draw(run: runs.Run) -> str:
     if p.purpose == "autoencoder":
         code = min(p.network.sizes)
         baseline = pca.reconstruction_errors(p.dataset.X, p.dataset.X_test, code)
-        test = "" if baseline[1] is None else f", test error {baseline[1]:.4f}"
-        said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:.4f}{test}")
+        test = "" if baseline[1] is None else f", test error {baseline[1]:.4g}"
+        said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:.4g}{test}")
         plots.save(_reconstructions(run, code), run.folder / "reconstructions.png")
         said.append(f"pictures  {run.folder / 'reconstructions.png'}")
     plots.save(plots.curve(lines, f"{p.dataset.name}: {p.network}", baseline), run.folder / "curve.png")
@@ -96,6 +98,6 @@ def _reconstructions(run: runs.Run, code: int) -> plots.Figure:
     p = run.prepared
     kind, X = ("training", p.data.X) if p.data.X_test is None else ("test", p.data.X_test)
     inputs = X[:CASES_SHOWN, :]
-    outputs = p.network.likelihood.mean(forward(p.network, run.state.averaged, inputs).z)
+    outputs = p.network.likelihood.mean(forward(p.network, run.state.parameters, inputs).z)
     title = f"{kind} cases of {p.dataset.name} (above) and their reconstructions from {code} numbers (below)"
     return plots.reconstructions(to_numpy(inputs), to_numpy(outputs), p.dataset.image_shape, title)

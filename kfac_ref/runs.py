@@ -14,7 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from kfac_ref import checkpoints, training
+from kfac_ref.baselines import SGD, SGDState
 from kfac_ref.experiment import Experiment, Prepared
 from kfac_ref.files import write_text
 
@@ -65,6 +68,8 @@ class Run:
     """Set to end the run after the present iteration."""
     last: dict[str, Any] = field(default_factory=dict)
     """The last evaluation."""
+    evaluated: int = 0
+    """The iteration after which it was."""
 
     def train(self, plan: Plan, report: Callable[[dict[str, Any]], None]) -> None:
         """Run Algorithm 2, or the baseline, until the plan says so or `stop` is set.
@@ -72,9 +77,12 @@ class Run:
         Each iteration's metrics go to `metrics.jsonl` and to `report`. Whatever ends the run, what it did is saved; if
         h diverged, that is the last good state.
         """
-        settings = self.prepared.optimizer.settings
         saved = time.perf_counter()
-        with open(self.folder / METRICS, "a", encoding="utf-8") as metrics:
+        # what overflows is found by the optimizer, which says so
+        with (
+            open(self.folder / METRICS, "a", encoding="utf-8") as metrics,
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
             try:
                 iterations = training.iterate(self.prepared.optimizer, self.state, self.prepared.data)
                 while not (self.stop or plan.done(self.state.k, self.seconds)):
@@ -82,10 +90,7 @@ class Run:
                     seconds += self.seconds
                     line: dict[str, Any] = training.scalars(record) | {"seconds": round(seconds, 6)}
                     if state.k % plan.evaluate_every == 0 or self.stop or plan.done(state.k, seconds):
-                        self.last = training.evaluate_all(
-                            self.prepared.network, state, self.prepared.data, settings.eta, settings.chunk_size
-                        )
-                        line |= self.last
+                        line |= self._evaluate(state)
                     _append(metrics, line)
                     # only now is the iteration done: whatever interrupts, a state is saved with its metrics written
                     self.state, self.seconds = state, seconds
@@ -95,6 +100,14 @@ class Run:
                         saved = time.perf_counter()
             finally:
                 self.save()
+            if self.evaluated != self.state.k:
+                self._evaluate(self.state)
+
+    def _evaluate(self, state: training.AnyState) -> dict[str, Any]:
+        p, settings = self.prepared, self.prepared.optimizer.settings
+        self.last = training.evaluate_all(p.network, state, p.data, settings.eta, settings.chunk_size)
+        self.evaluated = state.k
+        return self.last
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -103,10 +116,13 @@ class Run:
 
 def start(folder: Path, prepared: Prepared, plan: Plan) -> Run:
     """A new run in `folder`, which is made; ValueError if there is a run in it already."""
-    if any((folder / name).exists() for name in (SETTINGS, METRICS, CHECKPOINT)):
+    # the settings are written last, so that what was killed before it had begun is no run
+    if (folder / SETTINGS).exists():
         raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder for the run, which is made if it is not there")
     run = Run(folder, prepared, prepared.first_state())
+    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / METRICS, "")
     run.save()
     write_settings(run, plan)
@@ -131,7 +147,7 @@ def read_settings(folder: Path) -> tuple[Experiment, Plan]:
             raise ValueError(f"it has format {values['format']}, expected {FORMAT}")
         return Experiment.fromdict(values), Plan(**values["plan"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is not the settings of a run: {error!r}") from error
+        raise ValueError(f"{path} is damaged, or not the settings of a run: {type(error).__name__}: {error}") from error
 
 
 def resume(folder: Path, prepared: Prepared) -> Run:
@@ -140,9 +156,11 @@ def resume(folder: Path, prepared: Prepared) -> Run:
     if not path.is_file():
         raise ValueError(f"{folder} holds no checkpoint: there is no {CHECKPOINT} in it")
     state, seconds = checkpoints.load(path, prepared.network, prepared.data.X)
+    if isinstance(state, SGDState) != isinstance(prepared.optimizer, SGD):
+        raise ValueError(f"{path} is not a checkpoint of the optimizer {prepared.experiment.optimizer}")
     lines = [line for line in read_metrics(folder) if line["k"] <= state.k]
     write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
-    return Run(folder, prepared, state, seconds, last=next((x for x in reversed(lines) if "train_error" in x), {}))
+    return Run(folder, prepared, state, seconds)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -153,7 +171,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     if not path.is_file():
         raise ValueError(f"{folder} holds no run: there is no {METRICS} in it")
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not text") from error
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     records = []
@@ -161,7 +182,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
             records.append(record | {"k": int(record["k"])})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path}, line {number}: not a record of an iteration ({line.strip()[:60]!r})") from error
     return records
 

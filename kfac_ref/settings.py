@@ -56,7 +56,8 @@ class Settings:
         closest(self.inverse, INVERSES, "inverse")
         closest(self.pi_norm, PI_NORMS, "norm for π (pi_norm)")
         require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "eta", "gamma_min")
-        require(self, "> 0 and ≥ gamma_min", lambda v: v > 0 and v >= self.gamma_min, "gamma_max")
+        least = f"> 0 and ≥ gamma_min, which is {self.gamma_min:g} (sqrt(eta) in the preset authors)"
+        require(self, least, lambda v: v > 0 and v >= self.gamma_min, "gamma_max")
         require(self, "in (0, 1]", lambda v: 0 < v <= 1, "tau1", "tau2", "omega")
         require(self, "in [0, 1)", lambda v: 0 <= v < 1, "epsilon_max", "xi_max")
         require(self, "≥ 1", lambda v: v >= 1, "T1", "T2", "T3", "average_from", "m1", "chunk_size")
@@ -77,7 +78,8 @@ def check_types(constants: Any) -> None:
             continue
         kind: Any = {"str": str, "bool": bool}.get(wanted[0], (int, float))
         if not isinstance(value, kind) or (isinstance(value, bool) and wanted[0] != "bool"):
-            raise TypeError(f"{f.name} must be a {wanted[0]}; got {value!r}")
+            names = {"str": "a name", "bool": "True or False", "int": "a whole number"}
+            raise TypeError(f"{f.name} must be {names.get(wanted[0], 'a number')}; got {value!r}")
         if wanted[0] == "int" and value % 1 != 0:
             raise ValueError(f"{f.name} must be a whole number; got {value!r}")
         object.__setattr__(constants, f.name, {"int": int, "float": float}.get(wanted[0], kind)(value))

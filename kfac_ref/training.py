@@ -69,10 +69,11 @@ def iterate(optimizer: Any, state: AnyState, data: Data) -> Iterator[tuple[AnySt
         yield state, record, time.perf_counter() - start
 
 
-def evaluate_all(network: Network, state: AnyState, data: Data, eta: float, chunk_size: int) -> dict[str, float]:
+def evaluate_all(network: Network, state: AnyState, data: Data, eta: float, chunk_size: int) -> dict[str, float | None]:
     """h, error and, for classes, the misclassified fraction, on all training and all test cases.
 
-    Keys are `train_h`, `test_error` and so on for θ, and with `_averaged` behind for θ̄ where it is not θ itself.
+    Keys are `train_h`, `test_error` and so on for θ, and with `_averaged` behind for θ̄ where it is not θ itself. NaN
+    and infinities are None.
     """
     values = {}
     for suffix, parameters in (("", state.parameters), ("_averaged", state.averaged)):
@@ -85,10 +86,13 @@ def evaluate_all(network: Network, state: AnyState, data: Data, eta: float, chun
             for f in fields(result):
                 if getattr(result, f.name) is not None:
                     values[f"{part}_{f.name}{suffix}"] = getattr(result, f.name)
-    return values
+    return _finite(values)
 
 
 def scalars(record: AnyRecord) -> dict[str, float | None]:
-    """The numbers in a record, by name; NaN and infinities, which JSON does not have, become None."""
-    values = {f.name: getattr(record, f.name) for f in fields(record) if f.type in ("int", "float")}
+    """The numbers in a record, by name; NaN and infinities are None, for JSON has neither."""
+    return _finite({f.name: getattr(record, f.name) for f in fields(record) if f.type in ("int", "float")})
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

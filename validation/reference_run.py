@@ -40,15 +40,17 @@ def run(name: str, iterations: int, seed: int, **options: Any) -> list[Row]:
     experiment = Experiment(data=name, preset="authors", activation="logistic", seed=seed, **options)
     prepared = prepare(experiment)
     settings = prepared.optimizer.settings
-    rows, total = [], 0.0
+    rows: list[Row] = []
+    total = 0.0
     steps = training.iterate(prepared.optimizer, prepared.first_state(), prepared.data)
     for k in tqdm(range(1, iterations + 1), desc=f"{name}, seed {seed}", disable=None, leave=False):
         state, _, seconds = next(steps)
         total += seconds
         if k % EVERY == 0 or k == iterations:
             values = training.evaluate_all(prepared.network, state, prepared.data, settings.eta, settings.chunk_size)
-            values = {e: values.get(e, values.get(e.removesuffix("_averaged"), np.nan)) for e in ERRORS}
-            rows.append({"k": k, "seconds": total} | values)
+            # θ̄ is θ until averaging begins
+            errors = {e: values.get(e, values.get(e.removesuffix("_averaged"))) for e in ERRORS}
+            rows.append({"k": k, "seconds": total, **errors})
     return rows
 
 

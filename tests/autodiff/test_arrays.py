@@ -164,6 +164,16 @@ def test_inverse_square_root_of_what_is_not_positive_definite(like, A):
     assert not float(arrays.to_numpy(pivot)) > 0
 
 
+@pytest.mark.parametrize("stopped_at", [0, 3, 6])
+def test_a_factorisation_that_stopped_half_way_is_noticed(like, rng, stopped_at):
+    """As LAPACK's potrf leaves it: rows before the failing one are done, those after it are still those of A."""
+    A = positive_definite(rng, 7)
+    L = np.tril(A)
+    L[:stopped_at] = np.linalg.cholesky(A)[:stopped_at]
+    assert np.diag(L).min() > 0
+    assert np.isnan(float(arrays.to_numpy(arrays._smallest_pivot(*to(like, L, A)))))
+
+
 def test_eigh(like, rng):
     S = positive_definite(rng, 5) - 1.0 * np.eye(5)
     values, vectors = arrays.eigh(to(like, S))
