@@ -12,6 +12,7 @@ from typing import Protocol
 
 from autodiff import arrays
 from autodiff.arrays import Array, namespace
+from autodiff.names import closest
 
 
 class Activation(Protocol):
@@ -103,7 +104,7 @@ def _tanh(s: Array) -> Array:
 
 
 def _relu(s: Array) -> Array:
-    return namespace(s).clip(s, min=0.0)
+    return arrays.positive_part(s)
 
 
 def _relu_slope(a: Array) -> Array:
@@ -130,7 +131,7 @@ ACTIVATIONS: dict[str, Elementwise] = {
 def activation(name_or_activation: str | Activation) -> Activation:
     """The activation called so, or the activation itself; ValueError for an unknown name."""
     if isinstance(name_or_activation, str):
-        return ACTIVATIONS[arrays.closest(name_or_activation, ACTIVATIONS, "activation")]
+        return ACTIVATIONS[closest(name_or_activation, ACTIVATIONS, "activation")]
     if not all(hasattr(name_or_activation, part) for part in ("value", "push", "pull")):
         raise TypeError(f"an activation is a name or has value, push and pull; got {type(name_or_activation).__name__}")
     return name_or_activation

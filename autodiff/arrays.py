@@ -6,13 +6,14 @@ was given and stays on their device, in their dtype. Only `to_numpy` and `read_s
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
 import scipy.special
+
+from autodiff.names import closest
 
 Array: TypeAlias = Any
 """An array of any library that follows the array-API standard."""
@@ -57,21 +58,6 @@ def backend(name: str) -> Any:
     return array_api_compat.array_namespace(cupy.zeros(0))
 
 
-def closest(name: str, names: Iterable[str], what: str) -> str:
-    """`name` if it is one of `names`; otherwise a ValueError that says which name is nearest to it."""
-    names = list(names)
-    if name in names:
-        return name
-    raise ValueError(f'unknown {what} "{name}"{nearest(name, names)} (known: {", ".join(names)})')
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a message about an unknown name: which of `names` is near to it, or nothing if none is."""
-    lower = {n.lower(): n for n in names}
-    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
-    return f'; did you mean "{lower[near[0]]}"?' if near else ""
-
-
 # --- host and device ---------------------------------------------------------------------------------------------
 
 
@@ -101,6 +87,33 @@ def read_scalars(*groups: Array) -> list[np.ndarray]:
     return [part.reshape(g.shape) for part, g in zip(np.split(host, ends[:-1]), groups, strict=True)]
 
 
+def require_floating(x: Array, name: str) -> None:
+    """TypeError naming `name` unless x is an array of float32 or float64."""
+    try:
+        xp = namespace(x)
+    except TypeError:
+        raise TypeError(f"{name} is a {type(x).__name__}, expected an array of float32 or float64") from None
+    if x.dtype not in (xp.float32, xp.float64):
+        raise TypeError(f"{name} has dtype {x.dtype}, expected float32 or float64")
+
+
+def require_alike(x: Array, like: Array, name: str) -> None:
+    """TypeError naming `name` unless x is an array of the library, dtype and device of `like`.
+
+    What would be promoted or copied silently (float64 data for float32 parameters, integers whose products overflow,
+    data on another device) is refused, for the arrays handed in decide what the results are.
+    """
+    try:
+        same = namespace(x, like) is namespace(like)
+    except TypeError:
+        same = False
+    if not same:
+        raise TypeError(f"{name} is a {type(x).__name__}, expected a {type(like).__name__} like the parameters")
+    if x.dtype != like.dtype or device(x) != device(like):
+        expected = f"expected {like.dtype} on {device(like)} like the parameters"
+        raise TypeError(f"{name} has dtype {x.dtype} on device {device(x)}, {expected}")
+
+
 # --- creation and elementwise functions ----------------------------------------------------------------------------
 
 
@@ -117,7 +130,7 @@ def add_to_diagonal(A: Array, value: Array) -> Array:
 
 
 def inner(u: Sequence[Array], v: Sequence[Array]) -> Array:
-    """Σ over layers and entries of u·v, a 0-d float64 array on the device."""
+    """Σ over layers and entries of u·v, 0-d on the device: of each layer in its dtype, over the layers in float64."""
     xp = namespace(u[0])
     products = [xp.vecdot(xp.reshape(x, (-1,)), xp.reshape(y, (-1,))) for x, y in zip(u, v, strict=True)]
     return xp.sum(xp.astype(xp.stack(products), xp.float64))
@@ -136,10 +149,23 @@ def logistic(z: Array) -> Array:
     return xp.where(z >= 0, xp.ones_like(z), e) / (1 + e)
 
 
+def positive_part(z: Array) -> Array:
+    """max(z, 0)."""
+    # not `clip`, which on CuPy gathers by a mask and so waits for the device
+    xp = namespace(z)
+    return xp.maximum(z, xp.zeros((), dtype=z.dtype, device=device(z)))
+
+
+def at_most_one(x: Array) -> Array:
+    """min(x, 1)."""
+    xp = namespace(x)
+    return xp.minimum(x, xp.ones((), dtype=x.dtype, device=device(x)))
+
+
 def softplus(z: Array) -> Array:
     """log(1 + e^z), without overflow."""
     xp = namespace(z)
-    return xp.clip(z, min=0.0) + xp.log1p(xp.exp(-xp.abs(z)))
+    return positive_part(z) + xp.log1p(xp.exp(-xp.abs(z)))
 
 
 # --- random numbers ------------------------------------------------------------------------------------------------

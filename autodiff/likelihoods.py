@@ -13,6 +13,10 @@ import numpy as np
 
 from autodiff import arrays
 from autodiff.arrays import Array, logistic, namespace, softplus
+from autodiff.names import closest
+
+TOLERANCE = 1e-4
+"""How far from 1 the sum of a row of probabilities may be."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,32 @@ class Likelihood:
         """y (m, d) drawn from R_{y|z} with a random key (see autodiff.arrays)."""
         return self.sample_with(z, self.noise(key, tuple(z.shape), z))
 
+    def excess(self, y: Array) -> Array:
+        """How far targets y (m, d) are from the likelihood's range at most, 0-d float64 on the device: at most rounding
+        where all is well, and then `check_targets` need not be asked."""
+        xp = namespace(y)
+        if self.name == "gaussian":
+            return xp.zeros((), dtype=xp.float64, device=arrays.device(y))
+        off = xp.max(xp.abs(y - 0.5)) - 0.5
+        if self.name == "categorical":
+            off = xp.maximum(off, xp.max(xp.abs(xp.sum(y, axis=-1) - 1)))
+        return xp.astype(off, xp.float64)
+
     def check_targets(self, Y: np.ndarray, name: str = "Y") -> None:
         """ValueError if the targets Y (m, d), on the host, are outside the likelihood's range."""
         good, what = (Y >= 0) & (Y <= 1), "targets between 0 and 1"
         if self.name == "gaussian":
             good, what = np.isfinite(Y), "finite targets"
+        if self.name == "categorical" and Y.shape[1] == 1:
+            raise ValueError(
+                f"{name} has one column, but the categorical likelihood takes one-hot rows or probabilities; class "
+                "labels in a file are integers in one dimension"
+            )
         if not good.all():
             i, j = np.argwhere(~good)[0]
             raise ValueError(f"{name}[{i}, {j}] = {Y[i, j]:g}, but the {self.name} likelihood takes {what}")
         if self.name == "categorical":
-            off = np.flatnonzero(np.abs(Y.sum(1) - 1) > 1e-4)
+            off = np.flatnonzero(np.abs(Y.sum(1) - 1) > TOLERANCE)
             if len(off):
                 raise ValueError(
                     f"row {off[0]} of {name} sums to {Y[off[0]].sum():g}, but the categorical likelihood takes one-hot "
@@ -177,4 +197,4 @@ def likelihood(name_or_likelihood: str | Likelihood) -> Likelihood:
     """The likelihood called so, or the likelihood itself; ValueError for an unknown name."""
     if isinstance(name_or_likelihood, Likelihood):
         return name_or_likelihood
-    return LIKELIHOODS[arrays.closest(name_or_likelihood, LIKELIHOODS, "likelihood")]
+    return LIKELIHOODS[closest(name_or_likelihood, LIKELIHOODS, "likelihood")]

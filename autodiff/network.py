@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autodiff import arrays
 from autodiff.activations import Activation, activation
 from autodiff.arrays import Array
 from autodiff.likelihoods import Likelihood, likelihood
@@ -84,16 +85,21 @@ class Network:
         return f"{'-'.join(map(str, self.sizes))} ({', '.join(names) or 'linear'}; {self.likelihood.name})"
 
     def check_parameters(self, parameters: Sequence[Array], name: str = "parameters") -> None:
-        """ValueError unless `parameters` is a list of arrays of the shapes of W_1 … W_ℓ."""
+        """Unless `parameters` is a list of arrays of the shapes of W_1 … W_ℓ, ValueError; unless they are
+        floating-point arrays of one library, dtype and device, TypeError."""
         if len(parameters) != self.layers:
             raise ValueError(f"{name} has {len(parameters)} arrays, but the network {self} has {self.layers} layers")
+        arrays.require_floating(parameters[0], f"{name}: layer 1")
         for i, (W, shape) in enumerate(zip(parameters, self.shapes, strict=True), start=1):
+            arrays.require_alike(W, parameters[0], f"{name}: layer {i}")
             if tuple(W.shape) != shape:
                 raise ValueError(f"{name}: layer {i} has shape {tuple(W.shape)}, expected {shape} (bias column last)")
 
-    def check_batch(self, X: Array, Y: Array) -> None:
-        """ValueError unless X is (m, d_0) and Y is (m, d_ℓ) with m ≥ 1."""
+    def check_batch(self, X: Array, Y: Array, like: Array) -> None:
+        """Unless X is (m, d_0) and Y is (m, d_ℓ) with m ≥ 1, ValueError; unless they are arrays of the library, dtype
+        and device of `like`, TypeError."""
         for name, x, d, which in (("X", X, self.sizes[0], "inputs"), ("Y", Y, self.sizes[-1], "outputs")):
+            arrays.require_alike(x, like, name)
             if x.ndim != 2 or x.shape[1] != d:
                 raise ValueError(
                     f"{name} has shape {tuple(x.shape)}, expected (cases, {d}): the network has {d} {which}"
@@ -118,9 +124,8 @@ def sparse_initialisation(network: Network, seed: int, connections: int = 15) ->
         scale = 0.5 ** ((before == "tanh") + (phi.name == "tanh")) * (0.1 if phi.name == "softplus" else 1.0)
         W = np.zeros((d, columns))
         W[:, -1] = 0.5 if phi.name == "tanh" else 0.0
-        count = min(connections, columns - 1)
         for row in W:
-            row[rng.integers(columns - 1, size=count)] = scale * rng.standard_normal(count)
+            row[rng.integers(columns - 1, size=connections)] = scale * rng.standard_normal(connections)
         parameters.append(W)
         before = phi.name
     return parameters

@@ -108,6 +108,10 @@ class ForwardPass:
         """`backward` with this pass's network and parameters."""
         return backward(self.network, self.parameters, activities, Dz)
 
+    def pull_back(self, activities: Activities, Dz: Array) -> Parameters:
+        """Jᵀ𝒟z summed over cases: the sums of 𝒟W_i = g_i ā_{i−1}ᵀ."""
+        return [g.T @ a for g, a in zip(self.backward(activities, Dz), activities.a, strict=True)]
+
     def forward_mode(self, activities: Activities, directions: Sequence[Parameters]) -> Array:
         """`forward_mode` with this pass's network and parameters."""
         return forward_mode(self.network, self.parameters, activities, directions)

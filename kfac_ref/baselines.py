@@ -9,7 +9,7 @@ import numpy as np
 
 from autodiff.arrays import inner, read_scalars
 from autodiff.network import Network, Parameters
-from autodiff.objective import loss_and_gradient
+from autodiff.objective import loss_and_gradient, require_sound
 from autodiff.passes import CHUNK_SIZE, ForwardPass
 from kfac_ref.optimizer import Batch, Diverged
 from kfac_ref.settings import check_types, constant, require
@@ -85,20 +85,21 @@ class SGD:
     def step(self, state: SGDState, batch: Batch) -> tuple[SGDState, SGDRecord]:
         """One iteration on X (m, d_0) and Y (m, d_ℓ). Diverged if h becomes NaN or infinite."""
         s, k = self.settings, state.k + 1
-        self.network.check_batch(batch.X, batch.Y)
+        self.network.check_parameters(state.parameters)
+        self.network.check_batch(batch.X, batch.Y, state.parameters[0])
         mu = momentum(k, s.mu_max)
         ahead = [W + mu * v for W, v in zip(state.parameters, state.velocity, strict=True)]
         forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
         velocity = [mu * v - s.learning_rate * g for v, g in zip(state.velocity, gradient, strict=True)]
         parameters = [W + v for W, v in zip(state.parameters, velocity, strict=True)]
-        h, error, squared_norm = (float(x) for x in read_scalars(value.h, value.error, inner(velocity, velocity)))
-        if not np.isfinite(squared_norm):
-            h = math.nan  # as it will be after this step
-        if not np.isfinite(h):
-            raise Diverged(
-                f"iteration {k}: the objective h is {h}; a smaller learning_rate than {s.learning_rate:g} helps"
-            )
+        read = read_scalars(value.h, value.error, value.excess, inner(velocity, velocity))
+        h, error, excess, squared_norm = (float(x) for x in read)
+        require_sound(self.network.likelihood, batch.X, batch.Y, h, excess)
+        if not np.isfinite(h + squared_norm):
+            what = "the step" if np.isfinite(h) else "the objective h"
+            value = squared_norm if np.isfinite(h) else h
+            raise Diverged(f"iteration {k}: {what} is {value}; a smaller learning_rate than {s.learning_rate:g} helps")
         constant_ = self.network.likelihood.constant(self.network.sizes[-1])
         record = SGDRecord(k, batch.X.shape[0], h + constant_, error, mu, math.sqrt(squared_norm))
         return SGDState(k, parameters, velocity, state.seed), record

@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import kfac_ref
-from autodiff import arrays
+from autodiff.names import nearest
 from kfac_ref import datasets, optimizer, plots, reporting, runs
 from kfac_ref.baselines import SGDSettings
-from kfac_ref.experiment import Experiment, located, prepare, require_known
+from kfac_ref.experiment import Experiment, prepare, require_known
 from kfac_ref.settings import PRESETS, Settings
 
 ITERATIONS = 1200
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     try:
         if rest:
-            hint = arrays.nearest(rest[0], options.option_names)
+            hint = nearest(rest[0], options.option_names)
             raise ValueError(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return options.command(options)
     except optimizer.Diverged as error:
@@ -109,8 +109,8 @@ def _parser() -> Parser:
         "--resume",
         type=Path,
         metavar="DIR",
-        help="go on with the run in DIR, as if it had not been interrupted; only --iterations, --seconds and how often "
-        "to evaluate and save can be changed",
+        help="go on with the run in DIR, as if it had not been interrupted; only --iterations, --seconds, --backend, "
+        "how often to evaluate and save, and where the same --data are can be changed",
     )
     folder.add_argument(
         "--refresh-inverse",
@@ -172,16 +172,23 @@ def _train(options: argparse.Namespace) -> int:
     experiment_given["constants"] = {k[9:]: v for k, v in given.items() if k.startswith("constant_")}
     plan_given = {f.name: given[f.name] for f in fields(runs.Plan) if f.name in given}
     if "resume" in given:
-        run, plan = _resumed(given["resume"], given, experiment_given, plan_given)
+        folder = given["resume"]
+        if not folder.is_dir():
+            raise ValueError(f"{folder} holds no run: it is no folder")
+        with runs.at_work(folder):
+            return _run(*_resumed(folder, given, experiment_given, plan_given))
     else:
         if "refresh_inverse" in given:
             raise ValueError("--refresh-inverse goes with --resume")
         default = {} if "seconds" in plan_given else {"iterations": ITERATIONS}
         plan = runs.Plan(**default | plan_given)
+        if experiment_given.get("optimizer") == "sgd" and "preset" in experiment_given:
+            raise ValueError("--preset is for K-FAC; it does not go with --optimizer sgd")
         prepared = prepare(Experiment(**experiment_given))
-        run = runs.start(given.get("out") or _next_folder(Path("kfac-runs"), prepared.dataset.name), prepared, plan)
-    print(reporting.heading(run), flush=True)
-    return _run(run, plan)
+        name = prepared.dataset.name
+        folder = runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
+        with runs.at_work(folder):
+            return _run(runs.start(folder, prepared, plan), plan)
 
 
 def _resumed(
@@ -193,8 +200,7 @@ def _resumed(
     experiment, plan = runs.read_settings(folder)
     constants = experiment_given.pop("constants")
     require_known(constants, experiment.constants, experiment.optimizer)
-    if "data" in experiment_given:
-        experiment_given["data"] = located(experiment_given["data"])
+    moved = {name: experiment_given.pop(name) for name in ("data", "backend") if name in experiment_given}
     before = {f.name: getattr(experiment, f.name) for f in fields(experiment)} | dict(experiment.constants)
     for name, value in (experiment_given | constants).items():
         if before[name] != value:
@@ -202,7 +208,7 @@ def _resumed(
             raise ValueError(f"the run in {folder} has {name} {was}; it cannot be changed by --resume")
     plan = replace(plan, **plan_given)
     try:
-        prepared = prepare(experiment)
+        prepared = prepare(replace(experiment, **moved))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / runs.SETTINGS}: {error}") from error
     run = runs.resume(folder, prepared)
@@ -210,7 +216,7 @@ def _resumed(
         if not isinstance(run.state, optimizer.State):
             raise ValueError("--refresh-inverse is for runs of K-FAC")
         run.state = optimizer.refreshed(run.state)
-    if plan.done(run.state.k, run.seconds):
+    if plan.done(run.state.k, run.seconds) and (folder / reporting.CURVE).exists():
         raise ValueError(
             f"the run in {folder} is finished: {run.state.k} iterations in {run.seconds:.0f} s; "
             "give more --iterations or --seconds to go on"
@@ -219,15 +225,9 @@ def _resumed(
     return run, plan
 
 
-def _next_folder(parent: Path, name: str) -> Path:
-    number = 1
-    while (parent / f"{name}-{number}").exists():
-        number += 1
-    return parent / f"{name}-{number}"
-
-
 def _run(run: runs.Run, plan: runs.Plan) -> int:
     """Train with a progress bar, or with a line for each evaluation where there is no terminal; then draw."""
+    print(reporting.heading(run), flush=True)
     caught: list[int] = []
 
     def interrupt(number: int, _frame: Any) -> None:
@@ -249,7 +249,7 @@ def _run(run: runs.Run, plan: runs.Plan) -> int:
         with threadpool_limits(threads), reporting.progress_bar(plan, run) as bar:
             run.train(plan, lambda line: _report(bar, plan, line))
     except optimizer.Diverged as error:
-        raise optimizer.Diverged(f"{error}; the state before it is in {run.folder / runs.CHECKPOINT}") from error
+        raise optimizer.Diverged(f"{error}; the last good state is in {run.folder / runs.CHECKPOINT}") from error
     except KeyboardInterrupt:
         print(stopped(), file=sys.stderr)
         return 130

@@ -9,6 +9,7 @@ import numpy as np
 
 from autodiff import arrays
 from autodiff.arrays import Array, namespace
+from autodiff.names import closest
 from kfac_ref.factors import Factors
 
 PI_NORMS = ("trace", "frobenius")
@@ -20,7 +21,7 @@ def pi(A: Array, G: Array, norm: str = "trace") -> Array:
     "trace" gives sqrt((tr Ā/n) / (tr G/p)), "frobenius" sqrt((‖Ā‖_F/√n) / (‖G‖_F/√p)), as in the paper's own runs.
     Where G is 0, as for a layer of dead units, π is 1.
     """
-    arrays.closest(norm, PI_NORMS, "norm for π")
+    closest(norm, PI_NORMS, "norm for π")
     xp = namespace(A, G)
     if norm == "trace":
         a, g = xp.linalg.trace(A) / A.shape[0], xp.linalg.trace(G) / G.shape[0]
@@ -71,7 +72,7 @@ def require_positive_definite(pivots: np.ndarray, gamma: float) -> None:
             if not pivot > 0:
                 raise ValueError(
                     f"layer {i}: the factor {name} is not positive definite after damping with gamma = {gamma:g} "
-                    "(or it is not finite); a larger gamma_min helps"
+                    "(or it is not finite); a larger gamma_min helps, or at the start a larger lambda0"
                 )
 
 
@@ -80,10 +81,12 @@ def gamma_candidates(gamma: float, omega2: float, gamma_min: float, gamma_max: f
     return [max(omega2 * gamma, gamma_min), gamma, min(gamma / omega2, gamma_max)]
 
 
-def adjust_lambda(lam: float, rho: float, omega1: float) -> float:
-    """The Levenberg–Marquardt rule: ω₁λ if ρ > ¾, λ/ω₁ if ρ < ¼ (§6.5)."""
+def adjust_lambda(
+    lam: float, rho: float, omega1: float, lambda_min: float = 0.0, lambda_max: float = math.inf
+) -> float:
+    """The Levenberg–Marquardt rule: ω₁λ if ρ > ¾, λ/ω₁ if ρ < ¼ or NaN, within bounds (§6.5)."""
     if rho > 0.75:
-        return omega1 * lam
-    if rho < 0.25:
-        return lam / omega1
+        return max(omega1 * lam, lambda_min)
+    if rho < 0.25 or math.isnan(rho):
+        return min(lam / omega1, lambda_max)
     return lam

@@ -4,14 +4,16 @@
 directory (see `fetching`). A path is an `.npz` or a folder of IDX files.
 """
 
+import functools
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
+from autodiff.names import nearest
 from kfac_ref import fetching, images
 from kfac_ref.image_files import IDX_FILES, parse_idx, parse_pgm, read_idx_folder, scaled
 from kfac_ref.npz_file import one_hot, read_npz
@@ -31,9 +33,9 @@ class Dataset:
     Attributes
     ----------
     name : str
-    X : ndarray, (N, d), float32
+    X : ndarray, (N, d), float32 or, from an `.npz` that has it, float64
         Training inputs.
-    Y : ndarray, (N, K), float32, or None
+    Y : ndarray, (N, K), of the same, or None
         Targets; one-hot for class labels.
     X_test, Y_test : ndarray or None
         The same for the test cases.
@@ -57,6 +59,11 @@ class Dataset:
     likelihood: str
     targets_given: bool
     source: str
+
+    def crc32(self) -> int:
+        """A checksum of all cases, by which a resumed run knows its data again."""
+        parts = [part for part in (self.X, self.Y, self.X_test, self.Y_test) if part is not None]
+        return functools.reduce(lambda crc, part: zlib.crc32(np.ascontiguousarray(part).data, crc), parts, 0)
 
 
 def load(name_or_path: str | Path = DEFAULT) -> Dataset:
@@ -98,11 +105,9 @@ def _from_path(given: str | Path) -> Dataset:
     elif path.exists():
         raise ValueError(f"{path}: expected an .npz file or a folder of IDX files")
     else:
-        near = get_close_matches(str(given).lower(), NAMES, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"no data set or path {str(given)!r}: {hint}expected one of {', '.join(NAMES)}, or the path of an .npz "
-            "or of a folder of IDX files"
+            f'no data set or path "{given}"{nearest(str(given), NAMES)} (expected one of {", ".join(NAMES)}, or the '
+            "path of an .npz or of a folder of IDX files)"
         )
     in_unit = all(arrays[key].min() >= 0 and arrays[key].max() <= 1 for key in ("X", "X_test") if key in arrays)
     return Dataset(

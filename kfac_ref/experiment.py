@@ -13,6 +13,7 @@ import numpy as np
 from autodiff import arrays
 from autodiff.activations import ACTIVATIONS
 from autodiff.likelihoods import LIKELIHOODS
+from autodiff.names import closest, nearest
 from autodiff.network import INITIALISATIONS, Network
 from kfac_ref import datasets, training
 from kfac_ref.baselines import SGD, SGDSettings
@@ -101,14 +102,14 @@ def prepare(experiment: Experiment) -> Prepared:
         If the data cannot be fetched.
     """
     e = experiment
-    arrays.closest(e.optimizer, OPTIMIZERS, "optimizer")
-    arrays.closest(e.preset, PRESETS, "preset")
-    arrays.closest(e.initialisation, INITIALISATIONS, "initialisation")
-    arrays.closest(e.dtype, arrays.DTYPES, "dtype")
+    closest(e.optimizer, OPTIMIZERS, "optimizer")
+    closest(e.preset, PRESETS, "preset")
+    closest(e.initialisation, INITIALISATIONS, "initialisation")
+    closest(e.dtype, arrays.DTYPES, "dtype")
     if e.activation is not None:
-        arrays.closest(e.activation, ACTIVATIONS, "activation")
+        closest(e.activation, ACTIVATIONS, "activation")
     if e.likelihood is not None:
-        arrays.closest(e.likelihood, LIKELIHOODS, "likelihood")
+        closest(e.likelihood, LIKELIHOODS, "likelihood")
     if isinstance(e.seed, bool) or not isinstance(e.seed, int) or not 0 <= e.seed < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 − 1; got {e.seed}")
     xp = arrays.backend(e.backend)
@@ -140,7 +141,7 @@ def require_known(constants: Iterable[str], known: Iterable[str], optimizer: str
     """ValueError naming the first of `constants` that the optimizer does not know."""
     for name in constants:
         if name not in known:
-            hint = arrays.nearest(name, known)
+            hint = nearest(name, known)
             raise ValueError(f'{name} is not a constant of the optimizer "{optimizer}"{hint}')
 
 
@@ -204,6 +205,12 @@ def _data(dataset: Dataset, network: Network, purpose: str, xp: Any, dtype: Any)
                 raise ValueError(
                     f'the network {"-".join(map(str, network.sizes))} {which} with {d}, but {name} of "{dataset.name}" '
                     f"has {array.shape[1]} columns"
+                )
+        for name, array in ((f"X{end}", X), (f"Y{end}", targets)):
+            largest = float(np.abs(array).max())
+            if dtype == xp.float32 and largest > np.finfo(np.float32).max:
+                raise ValueError(
+                    f'{name} of "{dataset.name}" holds {largest:g}, too large for float32; use --dtype float64'
                 )
         network.likelihood.check_targets(targets, f"Y{end}" if with_targets else f"X{end}")
         parts[f"X{end}"] = xp.asarray(X, dtype=dtype)

@@ -24,11 +24,6 @@ class Factors:
         """ℓ."""
         return max(i for i, _ in self.G)
 
-    @property
-    def tridiagonal(self) -> bool:
-        """Whether the blocks next to the diagonal are there too."""
-        return (1, 2) in self.G or self.layers == 1
-
 
 def estimate(
     forward_pass: ForwardPass, sample: Callable[[slice, Array], Array], cases: int, tridiagonal: bool

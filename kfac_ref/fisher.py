@@ -33,7 +33,6 @@ def product(forward_pass: ForwardPass, v: Parameters, cases: int | None = None) 
     total = [0 * w for w in v]
     for _, activities in forward_pass.chunks(cases):
         Jv = forward_pass.forward_mode(activities, [v])[0, :, :]
-        g = forward_pass.backward(activities, likelihood.fisher_product(activities.z, Jv))
-        for i, g_i in enumerate(g):
-            total[i] += (g_i.T @ activities.a[i]) / cases
+        parts = forward_pass.pull_back(activities, likelihood.fisher_product(activities.z, Jv))
+        total = [t + part / cases for t, part in zip(total, parts, strict=True)]
     return total

@@ -59,7 +59,7 @@ def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: 
     K2, s2 = _scaled_eigenvectors(R_B, D)
     xp = namespace(s1)
     if clip:
-        s1, s2 = xp.clip(s1, max=1.0), xp.clip(s2, max=1.0)
+        s1, s2 = arrays.at_most_one(s1), arrays.at_most_one(s2)
     denominators = 1 + sign * s2[:, None] * s1[None, :]
     if clip:
         denominators = xp.where(denominators == 0, xp.ones_like(denominators), denominators)

@@ -29,7 +29,7 @@ def read_npz(path: Path) -> Arrays:
     Returns
     -------
     dict of str to ndarray
-        Those of the four keys that are there, float32, two-dimensional.
+        Those of the four keys that are there, two-dimensional, float64 where the file has it, else float32.
 
     Raises
     ------
@@ -79,13 +79,13 @@ def _raw_npz(path: Path) -> tuple[Arrays, list[str]]:
 
 
 def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
-    """As finite float32, or ValueError."""
+    """As finite float64 if they are float64, else as finite float32; or ValueError."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: key {key!r} has dtype {array.dtype}, expected real numbers")
     if 0 in array.shape:
         raise ValueError(f"{path}: key {key!r} has shape {array.shape}, expected at least one case and one column")
     with np.errstate(over="ignore"):
-        numbers = np.ascontiguousarray(array, dtype=np.float32)
+        numbers = np.ascontiguousarray(array, dtype=np.float64 if array.dtype == np.float64 else np.float32)
     bad = ~np.isfinite(numbers)
     if bad.any():
         place = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))

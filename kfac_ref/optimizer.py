@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autodiff.arrays import Array, read_scalars
+from autodiff.arrays import Array, read_scalars, require_alike
 from autodiff.network import Network, Parameters
-from autodiff.objective import loss, loss_and_gradient
+from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
 from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, quadratic
 from kfac_ref.block_diagonal import BlockDiagonalInverse
@@ -131,10 +131,14 @@ class KFAC:
         Diverged
             If h becomes NaN or infinite; `state` is as it was.
         ValueError
-            If shapes do not fit, or a damped factor is not positive definite.
+            If shapes do not fit, X or Y is not finite, Y is outside the likelihood's range, or a damped factor is not
+            positive definite with any candidate for γ.
+        TypeError
+            If X, Y or `sampled` are not arrays of the library, dtype and device of the parameters.
         """
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        self.network.check_batch(batch.X, batch.Y)
+        self.network.check_parameters(state.parameters)
+        self.network.check_batch(batch.X, batch.Y, state.parameters[0])
         forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
 
         # 1. the gradient
@@ -147,15 +151,19 @@ class KFAC:
         gammas = [state.gamma]
         if k % s.T2 == 0:
             gammas = damping.gamma_candidates(state.gamma, math.sqrt(s.omega) ** s.T2, s.gamma_min, s.gamma_max)
+        refresh = k % s.T3 == 0 or k <= 3 or state.inverse is None
+        if not (refresh or s.candidates_inverted):
+            gammas = gammas[:1]  # all share the old inverse and are equal
 
         # 4. for each of them the inverse, Δ, and the minimiser of M over span{Δ, δ₀}
-        inverses, pivots = self._inverses(state, running, gammas)
+        inverses, pivots = self._inverses(state, running, gammas, refresh)
         directions = [[-u for u in inverse.apply(gradient)] for inverse in inverses]
         previous = [state.delta] if s.momentum and state.delta is not None else []
         products = quadratic.inner_products(forward_pass, gradient, directions + previous, math.ceil(s.tau2 * m))
-        h, error, *on_host = read_scalars(value.h, value.error, *products, *pivots.values())
+        h, error, excess, *on_host = read_scalars(value.h, value.error, value.excess, *products, *pivots.values())
+        require_sound(self.network.likelihood, batch.X, batch.Y, float(h), float(excess))
         products = InnerProducts(*on_host[:3])
-        usable = _usable(k, h, gammas, products, dict(zip(pivots, on_host[3:], strict=True)))
+        usable = _usable(k, batch, float(h), gammas, products, dict(zip(pivots, on_host[3:], strict=True)))
         second = [len(gammas)] if previous else []
         models = {c: quadratic.minimise(products, state.lam + s.eta, [c, *second]) for c in usable}
 
@@ -172,7 +180,7 @@ class KFAC:
         if k % s.T1 == 0:
             after = loss(ForwardPass(self.network, parameters, batch.X, s.chunk_size), batch.Y, s.eta)
             rho = reduction_ratio(float(h), float(read_scalars(after.h)[0]), model.change)
-            lam = damping.adjust_lambda(lam, rho, s.omega**s.T1)
+            lam = damping.adjust_lambda(lam, rho, s.omega**s.T1, s.lambda_min, s.lambda_max)
 
         state = replace(
             state,
@@ -206,6 +214,8 @@ class KFAC:
         """§5: ε·old + (1−ε)·new, the new ones from the first ⌈τ₁m⌉ cases."""
         s, k = self.settings, state.k + 1
         cases = math.ceil(s.tau1 * forward_pass.cases)
+        if sampled is not None:
+            require_alike(sampled, forward_pass.X, "sampled")
         if sampled is not None and tuple(sampled.shape) != (cases, self.network.sizes[-1]):
             raise ValueError(
                 f"sampled targets have shape {tuple(sampled.shape)}, expected {(cases, self.network.sizes[-1])}: "
@@ -225,17 +235,16 @@ class KFAC:
         return factors.running_average(state.factors, new, epsilon)
 
     def _inverses(
-        self, state: State, running: Factors, gammas: list[float]
+        self, state: State, running: Factors, gammas: list[float], refresh: bool
     ) -> tuple[list[Inverse], dict[float, Array]]:
-        """F₀⁻¹ for each γ, and the pivots of those computed now: all if T₃ divides k or k ≤ 3 (§8), otherwise those
-        for a γ other than the present one."""
-        s, k = self.settings, state.k + 1
-        keep = None if k % s.T3 == 0 or k <= 3 else state.inverse
+        """F₀⁻¹ for each γ, and the pivots of those computed now: all at a refresh (§8), otherwise those for a γ other
+        than the present one."""
+        s = self.settings
         inverses: list[Inverse] = []
         pivots = {}
         for gamma in gammas:
-            if keep is not None and gamma == state.gamma:
-                inverses.append(keep)
+            if state.inverse is not None and not refresh and (gamma == state.gamma or not s.candidates_inverted):
+                inverses.append(state.inverse)
                 continue
             damped = damping.factorise(running, gamma, s.pi_norm)
             pivots[gamma] = damped.pivots
@@ -269,19 +278,21 @@ def refreshed(state: State) -> State:
 
 
 def _usable(
-    k: int, h: np.ndarray, gammas: list[float], products: InnerProducts, pivots: dict[float, np.ndarray]
+    k: int, batch: Batch, h: float, gammas: list[float], products: InnerProducts, pivots: dict[float, np.ndarray]
 ) -> list[int]:
     """The candidates for γ with which every damped factor is positive definite, so that rounding in float32 can end
     neither the search for a smaller γ nor the run.
 
-    Diverged if h or the model is not finite; ValueError, naming layer and γ, if no candidate is left.
+    Diverged if h or the model is not finite; ValueError if X or Y is to blame for that, or, naming layer and γ, if no
+    candidate is left.
     """
     if not np.isfinite(h):
-        raise Diverged(f"iteration {k}: the objective h is {float(h)}")
+        raise Diverged(f"iteration {k}: the objective h is {h}")
     usable = [c for c, gamma in enumerate(gammas) if gamma not in pivots or np.all(pivots[gamma] > 0)]
     if not usable:
         damping.require_positive_definite(pivots[max(gammas)], max(gammas))
     directions = [*usable, *range(len(gammas), len(products.slopes))]
     if not all(np.all(np.isfinite(p[directions])) for p in (products.slopes, np.diag(products.forms))):
+        require_finite(*batch)
         raise Diverged(f"iteration {k}: the quadratic model of the objective is not finite")
     return usable

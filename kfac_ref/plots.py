@@ -17,6 +17,7 @@ from kfac_ref.files import write_whole
 MEASURES = {"error": "squared error a case", "misclassified": "misclassified"}
 TRAIN, TEST, MINIBATCH, PCA = "#1f5fa8", "#d1601f", "#b8c4d0", "#555555"
 """Colours of one run's curves."""
+GRID = "#e8e8e8"
 
 Lines = Sequence[Mapping[str, Any]]
 """A run's metrics, one mapping per iteration."""
@@ -103,7 +104,7 @@ def _pair(title: str, what: str) -> tuple[Figure, Sequence[Axes]]:
     axes = figure.subplots(1, 2, sharey=True)
     for ax, label in zip(axes, ("iteration", "seconds of training"), strict=True):
         ax.set_xlabel(label)
-        ax.grid(True, which="both", color="#e8e8e8", lw=0.6)
+        ax.grid(True, color=GRID, lw=0.6)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(what)
     figure.suptitle(title, fontsize=10)
@@ -120,11 +121,17 @@ def _finished(figure: Figure, axes: Sequence[Axes]) -> Figure:
     axes[0].legend(fontsize=8, frameon=False)
     if all(height > 0 for ax in axes for height in _heights(ax)):
         for ax in axes:
-            ax.set_yscale("log")
-            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            ax.yaxis.set_minor_formatter(partial(_minor_label, ax))
-            ax.tick_params(which="minor", labelsize=7)
+            logarithmic(ax)
     return figure
+
+
+def logarithmic(ax: Axes) -> None:
+    """Make the y axis logarithmic, with plain numbers and a grid."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_formatter(partial(_minor_label, ax))
+    ax.tick_params(which="minor", labelsize=7)
+    ax.grid(True, which="both", color=GRID, lw=0.6)
 
 
 def _heights(ax: Axes) -> list[float]:

@@ -15,6 +15,7 @@ from kfac_ref.optimizer import KFAC
 SYMBOLS = {"m": "m", "h": "h", "error": "error", "alpha": "α", "mu": "μ", "lam": "λ", "gamma": "γ"}
 """What is shown of an iteration, by the names in its record."""
 CASES_SHOWN = 16
+CURVE = "curve.png"
 
 
 def heading(run: runs.Run) -> str:
@@ -25,7 +26,8 @@ def heading(run: runs.Run) -> str:
         cases += f", {p.data.X_test.shape[0]} test cases"
     by = "SGD with Nesterov momentum"
     if isinstance(p.optimizer, KFAC):
-        by = f"K-FAC, {p.optimizer.settings.inverse}, preset {p.experiment.preset}"
+        s = p.optimizer.settings
+        by = f"K-FAC, {s.inverse}, preset {p.experiment.preset}, λ₀ = {s.lambda0:g}, η = {s.eta:g}"
     return (
         f"data      {p.dataset.name}: {p.dataset.source}\n"
         f"          {cases}\n"
@@ -89,7 +91,7 @@ def draw(run: runs.Run) -> str:
         said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:.4g}{test}")
         plots.save(_reconstructions(run, code), run.folder / "reconstructions.png")
         said.append(f"pictures  {run.folder / 'reconstructions.png'}")
-    plots.save(plots.curve(lines, f"{p.dataset.name}: {p.network}", baseline), run.folder / "curve.png")
+    plots.save(plots.curve(lines, f"{p.dataset.name}: {p.network}", baseline), run.folder / CURVE)
     said.append(f"{'          ' if baseline else 'picture   '}{run.folder / 'curve.png'}")
     return "\n".join(said)
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from kfac_ref import checkpoints, training
 from kfac_ref.baselines import SGD, SGDState
 from kfac_ref.experiment import Experiment, Prepared
 from kfac_ref.files import write_text
+from kfac_ref.optimizer import Diverged
 
 SETTINGS, METRICS, CHECKPOINT = "settings.json", "metrics.jsonl", "checkpoint.npz"
 FORMAT = 1
@@ -78,6 +81,7 @@ class Run:
         h diverged, that is the last good state.
         """
         saved = time.perf_counter()
+        sound = self.state, self.seconds
         # what overflows is found by the optimizer, which says so
         with (
             open(self.folder / METRICS, "a", encoding="utf-8") as metrics,
@@ -86,6 +90,7 @@ class Run:
             try:
                 iterations = training.iterate(self.prepared.optimizer, self.state, self.prepared.data)
                 while not (self.stop or plan.done(self.state.k, self.seconds)):
+                    before = self.state, self.seconds
                     state, record, seconds = next(iterations)
                     seconds += self.seconds
                     line: dict[str, Any] = training.scalars(record) | {"seconds": round(seconds, 6)}
@@ -94,10 +99,15 @@ class Run:
                     _append(metrics, line)
                     # only now is the iteration done: whatever interrupts, a state is saved with its metrics written
                     self.state, self.seconds = state, seconds
+                    sound = before
                     report(line)
                     if time.perf_counter() - saved >= plan.save_every:
                         self.save()
                         saved = time.perf_counter()
+            except Diverged:
+                # h was found not to be finite at the present state, so the last good one is that before it
+                self.state, self.seconds = sound
+                raise
             finally:
                 self.save()
             if self.evaluated != self.state.k:
@@ -114,15 +124,45 @@ class Run:
         checkpoints.save(self.folder / CHECKPOINT, self.prepared.network, self.state, self.seconds)
 
 
-def start(folder: Path, prepared: Prepared, plan: Plan) -> Run:
-    """A new run in `folder`, which is made; ValueError if there is a run in it already."""
+@contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Keep other processes out of `folder`, which must be there; ValueError if one is at work in it.
+
+    The lock is the operating system's, so that none is left behind by a process that was killed.
+    """
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"another kfac-ref is at work in {folder}") from None
+
+
+def new_folder(folder: Path) -> Path:
+    """Make `folder` for a run, unless it is there; ValueError if it is a file, or there is a run in it already."""
     # the settings are written last, so that what was killed before it had begun is no run
     if (folder / SETTINGS).exists():
         raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder for the run, which is made if it is not there")
-    run = Run(folder, prepared, prepared.first_state())
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def next_folder(parent: Path, name: str) -> Path:
+    """A new folder `name`-1, `name`-2 or so on in `parent`, made at once, so that no other process takes it."""
+    number = 1
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def start(folder: Path, prepared: Prepared, plan: Plan) -> Run:
+    """A new run in `folder`, which must be there."""
+    run = Run(folder, prepared, prepared.first_state())
     write_text(folder / METRICS, "")
     run.save()
     write_settings(run, plan)
@@ -132,26 +172,39 @@ def start(folder: Path, prepared: Prepared, plan: Plan) -> Run:
 def write_settings(run: Run, plan: Plan) -> None:
     """Write `settings.json`: all that decides the run, and its plan."""
     p = run.prepared
-    settings = {"format": FORMAT, "purpose": p.purpose, "source": p.dataset.source, **p.experiment.asdict()}
+    about = {"format": FORMAT, "purpose": p.purpose, "source": p.dataset.source, "data_crc32": p.dataset.crc32()}
+    settings = about | p.experiment.asdict()
     write_text(run.folder / SETTINGS, json.dumps(settings | {"plan": asdict(plan)}, indent=2) + "\n")
 
 
 def read_settings(folder: Path) -> tuple[Experiment, Plan]:
     """The description of the run in `folder`, and its plan; ValueError if there is none, or it cannot be read."""
-    path = folder / SETTINGS
-    if not path.is_file():
-        raise ValueError(f"{folder} holds no run: there is no {SETTINGS} in it")
+    path, values = folder / SETTINGS, _settings(folder)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise ValueError(f"it has format {values['format']}, expected {FORMAT}")
         return Experiment.fromdict(values), Plan(**values["plan"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, or not the settings of a run: {type(error).__name__}: {error}") from error
 
 
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run: there is no {SETTINGS} in it")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found = values["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or not the settings of a run: {type(error).__name__}: {error}") from error
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found}, expected {FORMAT}")
+    return values
+
+
 def resume(folder: Path, prepared: Prepared) -> Run:
-    """The run in `folder`, as it was at its last checkpoint. ValueError if that is missing, damaged or another's."""
+    """The run in `folder`, as it was at its last checkpoint. ValueError if that is missing, damaged or another's, or if
+    the data are not those that the run began with."""
+    if prepared.dataset.crc32() != _settings(folder).get("data_crc32"):
+        raise ValueError(f'"{prepared.experiment.data}" does not hold the data that the run in {folder} began with')
     path = folder / CHECKPOINT
     if not path.is_file():
         raise ValueError(f"{folder} holds no checkpoint: there is no {CHECKPOINT} in it")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from autodiff.arrays import closest
+from autodiff.names import closest
 from autodiff.passes import CHUNK_SIZE
 from kfac_ref.damping import PI_NORMS
 
@@ -32,6 +32,8 @@ class Settings:
     inverse: str = constant("block-tridiagonal", "F̂⁻¹ (§4.3) or, with block-diagonal, F̆⁻¹ (§4.2)")
     momentum: bool = constant(True, "whether the previous update δ₀ takes part (§7)")
     lambda0: float = constant(150.0, "λ at the start (§6.5); about 1 is advised for classifiers")
+    lambda_min: float = constant(0.0, "lower bound of λ (§6.5)")
+    lambda_max: float = constant(math.inf, "upper bound of λ (§6.5)")
     eta: float = constant(1e-5, "ℓ₂ coefficient η")
     gamma_min: float = constant(0.0, "lower bound of γ when it is adjusted (§6.6)")
     gamma_max: float = constant(math.inf, "upper bound of γ when it is adjusted (§6.6)")
@@ -41,6 +43,9 @@ class Settings:
     T1: int = constant(5, "iterations between adjustments of λ (§6.5)")
     T2: int = constant(20, "iterations between adjustments of γ (§6.6)")
     T3: int = constant(20, "iterations between inversions (§8)")
+    candidates_inverted: bool = constant(
+        True, "whether candidates for γ have inverses of their own between inversions too (§9); else the first is taken"
+    )
     omega: float = constant(19 / 20, "ω₁ = ω^T₁ (§6.5), ω₂ = (√ω)^T₂ (§6.6)")
     epsilon_max: float = constant(0.95, "bound of the factors' averaging weight ε = min(1 − 1/k, ε_max) (§5)")
     average_from: int = constant(1, "first iteration of iterate averaging (§13)")
@@ -55,7 +60,8 @@ class Settings:
         check_types(self)
         closest(self.inverse, INVERSES, "inverse")
         closest(self.pi_norm, PI_NORMS, "norm for π (pi_norm)")
-        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "eta", "gamma_min")
+        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "lambda_min", "eta", "gamma_min")
+        require(self, "≥ lambda_min", lambda v: v >= self.lambda_min, "lambda_max")
         least = f"> 0 and ≥ gamma_min, which is {self.gamma_min:g} (sqrt(eta) in the preset authors)"
         require(self, least, lambda v: v > 0 and v >= self.gamma_min, "gamma_max")
         require(self, "in (0, 1]", lambda v: 0 < v <= 1, "tau1", "tau2", "omega")
@@ -95,8 +101,10 @@ def require(constants: Any, what: str, ok: Callable[[Any], bool], *names: str) -
 def preset(name: str, **changes: Any) -> Settings:
     """The constants as the `"paper"` states them or as the `"authors"`' program has them, with `changes`.
 
-    The authors' differ in τ₂ = 1 (¼ is called risky there), in γ being kept within [sqrt(η), 1] when it is adjusted,
-    and in iterate averaging beginning at iteration 200. An unknown constant in `changes` is a ValueError.
+    The authors' differ in τ₂ = 1 (¼ is called risky there), in γ being kept within [sqrt(η), 1] when it is adjusted, in
+    iterate averaging beginning at iteration 200, and in computing inverses when T₃ divides k or k ≤ 3 and at no other
+    time: where T₂ is no multiple of T₃, the candidates for γ then share the old inverse, and the first is taken. An
+    unknown constant in `changes` is a ValueError.
     """
     closest(name, PRESETS, "preset")
     for constant in changes:
@@ -109,5 +117,7 @@ def preset(name: str, **changes: Any) -> Settings:
 
 PRESETS = {
     "paper": Settings(),
-    "authors": Settings(tau2=1.0, gamma_min=math.sqrt(1e-5), gamma_max=1.0, average_from=200),
+    "authors": Settings(
+        tau2=1.0, gamma_min=math.sqrt(1e-5), gamma_max=1.0, average_from=200, candidates_inverted=False
+    ),
 }

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from autodiff.arrays import closest
+from autodiff.names import closest
 
 PIECES = {
     "replay": "replay recorded runs of the authors' program and compare every step",

@@ -1,10 +1,11 @@
-"""Remake the packaged `fashion16.npz` from Fashion-MNIST: `python -m validation.make_fashion16 --out FILE`.
+"""Remake the packaged `fashion16.npz` from Fashion-MNIST: `python -m validation make-fashion16 --out FILE`.
 
 400 training and 100 test images of each class, chosen by a fixed seed from the 60,000 and the 10,000, in a mixed order,
 averaged by area from 28 x 28 to 16 x 16 pixels and rounded to unsigned bytes.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,12 @@ def make() -> dict[str, np.ndarray]:
     }
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description="Remake the packaged subset of Fashion-MNIST.")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m validation make-fashion16 --out FILE`."""
+    parser = argparse.ArgumentParser(prog="python -m validation make-fashion16", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
-    out = parser.parse_args().out
+    out = parser.parse_args(arguments).out
     arrays = make()
     np.savez_compressed(out, allow_pickle=False, **dict[str, Any](arrays))
     print(f"{out}: {out.stat().st_size} bytes, {', '.join(f'{k} {v.shape}' for k, v in arrays.items())}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -10,6 +10,7 @@ import argparse
 import csv
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +30,44 @@ ERRORS = ("train_error", "test_error", "train_error_averaged", "test_error_avera
 Row = dict[str, Any]
 
 
-def authors_errors(name: str) -> list[Row]:
-    """What the authors' program printed every 50 iterations: `k`, and the ERRORS."""
+@dataclass(frozen=True)
+class Run:
+    """A run's errors."""
+
+    rows: list[Row]
+    """On all cases, every 50 iterations and at the last: `k`, `seconds` of training so far, and the ERRORS."""
+    minibatches: list[Row]
+    """On the mini-batch before each step: `k` and `error`."""
+
+
+def authors_run(name: str) -> Run:
+    """What the authors' program printed."""
     with open(AUTHORS / f"{name}_full.csv", encoding="utf-8") as file:
-        return [{"k": int(row["iteration"])} | {e: float(row[e]) for e in ERRORS} for row in csv.DictReader(file)]
+        rows: list[Row] = [{"k": int(x["iteration"]), **{e: float(x[e]) for e in ERRORS}} for x in csv.DictReader(file)]
+    with open(AUTHORS / f"{name}_iterations.csv", encoding="utf-8") as file:
+        minibatches: list[Row] = [{"k": int(x["iteration"]), "error": float(x["error"])} for x in csv.DictReader(file)]
+    return Run(rows, minibatches)
 
 
-def run(name: str, iterations: int, seed: int, **options: Any) -> list[Row]:
-    """Train for `iterations`; one row every 50 and at the last: `k`, `seconds` of training so far, and the ERRORS."""
+def train(name: str, iterations: int, seed: int, **options: Any) -> Run:
+    """Train as the authors did, for so many iterations."""
     experiment = Experiment(data=name, preset="authors", activation="logistic", seed=seed, **options)
     prepared = prepare(experiment)
     settings = prepared.optimizer.settings
     rows: list[Row] = []
+    minibatches: list[Row] = []
     total = 0.0
     steps = training.iterate(prepared.optimizer, prepared.first_state(), prepared.data)
     for k in tqdm(range(1, iterations + 1), desc=f"{name}, seed {seed}", disable=None, leave=False):
-        state, _, seconds = next(steps)
+        state, record, seconds = next(steps)
         total += seconds
+        minibatches.append({"k": k, "error": record.error})
         if k % EVERY == 0 or k == iterations:
             values = training.evaluate_all(prepared.network, state, prepared.data, settings.eta, settings.chunk_size)
             # θ̄ is θ until averaging begins
             errors = {e: values.get(e, values.get(e.removesuffix("_averaged"))) for e in ERRORS}
             rows.append({"k": k, "seconds": total, **errors})
-    return rows
+    return Run(rows, minibatches)
 
 
 def table(ours: Sequence[Row], authors: Mapping[int, Row]) -> str:
@@ -90,28 +106,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     blas = ", ".join(sorted({f"{x['internal_api']} {x.get('architecture', '')}" for x in threadpool_info()}))
     print(f"{options.name}, {options.inverse}, {options.dtype} on {options.backend}; NumPy {np.__version__}, {blas}, "
           f"{platform.machine()}")  # fmt: skip
-    theirs = authors_errors(options.name)
+    theirs = authors_run(options.name)
     runs = {}
     for seed in options.seeds:
         common = {"dtype": options.dtype, "backend": options.backend, "constants": {"inverse": options.inverse}}
-        runs[f"seed {seed}"] = run(options.name, options.iterations, seed, **common)
-        print(f"\nseed {seed}\n{table(runs[f'seed {seed}'], {row['k']: row for row in theirs})}", flush=True)
+        run = runs[f"seed {seed}"] = train(options.name, options.iterations, seed, **common)
+        print(f"\nseed {seed}\n{table(run.rows, {row['k']: row for row in theirs.rows})}", flush=True)
     out = options.out or Path(f"reference-run-{options.name}.png")
-    _draw(options.name, runs, [row for row in theirs if row["k"] <= max(options.iterations, EVERY)], out)
+    _draw(options.name, {"authors": theirs} | runs, options.iterations, out)
     print(f"\n{out}")
     return 0
 
 
-def _draw(name: str, runs: Mapping[str, Sequence[Row]], authors: Sequence[Row], path: Path) -> None:
-    figure = plots.Figure(figsize=(7, 4.2), layout="constrained")
+def _draw(name: str, runs: Mapping[str, Run], iterations: int, path: Path) -> None:
+    figure = plots.Figure(figsize=(8, 4.5), layout="constrained")
     ax = figure.subplots()
-    for label, rows, marker in [("authors", authors, "s"), *((seed, rows, "o") for seed, rows in runs.items())]:
-        for error, style in (("train_error", "-"), ("test_error", ":")):
-            colour = "black" if label == "authors" else f"C{list(runs).index(label) % 10}"
-            points = plots.series(rows, "k", error)
-            ax.plot(*points, style, marker=marker, ms=3, color=colour, label=label if style == "-" else None)
-    ax.set(xlabel="iteration", ylabel="squared error a case", yscale="log")
-    ax.set_title(f"{name}: solid training, dotted test error", fontsize=10)
-    ax.grid(True, which="both", color="#e8e8e8", lw=0.6)
+    for number, (label, run) in enumerate(runs.items()):
+        how: dict[str, Any] = {"color": f"C{number - 1}" if number else "black"}
+        kept = [row for row in run.minibatches if row["k"] <= iterations]
+        ax.plot(*plots.series(kept, "k", "error"), lw=0.9, label=label, **how)
+        kept = [row for row in run.rows if row["k"] <= iterations]
+        ax.plot(*plots.series(kept, "k", "train_error"), "o", ms=5, **how)
+        ax.plot(*plots.series(kept, "k", "test_error"), "x", ms=7, **how)
+    ax.set(xlabel="iteration", ylabel="squared error a case")
+    ax.set_title(f"{name}: error on the mini-batch (lines), all training (dots) and test cases (crosses)", fontsize=10)
+    plots.logarithmic(ax)
     ax.legend(fontsize=8, frameon=False)
     plots.save(figure, path)

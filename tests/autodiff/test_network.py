@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from autodiff import ACTIVATIONS, LIKELIHOODS, Affine, Network, glorot_initialisation, sparse_initialisation
+from tests.conftest import make_like
 
 NETWORK = Network([3, 5, 4, 2], ["tanh", "relu"], "gaussian")
 
@@ -82,9 +83,31 @@ def test_check_parameters():
     ],
 )
 def test_check_batch(X, Y, message):
-    NETWORK.check_batch(np.zeros((4, 3)), np.zeros((4, 2)))
+    NETWORK.check_batch(np.zeros((4, 3)), np.zeros((4, 2)), np.zeros(0))
     with pytest.raises(ValueError, match=message):
-        NETWORK.check_batch(np.zeros(X), np.zeros(Y))
+        NETWORK.check_batch(np.zeros(X), np.zeros(Y), np.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("X", "Y", "message"),
+    [
+        (np.zeros((4, 3), np.float32), np.zeros((4, 2)), "X has dtype float32 .* expected float64"),
+        (np.zeros((4, 3)), np.zeros((4, 2), np.uint8), "Y has dtype uint8 .* expected float64"),
+        ([[0.0] * 3] * 4, np.zeros((4, 2)), "X is a list, expected a ndarray"),
+        (np.zeros((4, 3)), make_like("strict-float64"), "Y is a .*expected a ndarray"),
+    ],
+    ids=["float32", "integers", "a list", "another library"],
+)
+def test_batches_must_be_like_the_parameters(X, Y, message):
+    """Otherwise float32 parameters would silently become float64, and integers overflow."""
+    with pytest.raises(TypeError, match=message):
+        NETWORK.check_batch(X, Y, np.zeros(0))
+
+
+@pytest.mark.parametrize("bad", [[0.0], np.zeros((2, 4), np.int64), None], ids=["a list", "integers", "None"])
+def test_parameters_must_be_floating_point_arrays(bad):
+    with pytest.raises(TypeError, match=r"parameters: layer 1 (is a|has dtype).*expected"):
+        NETWORK.check_parameters([bad] * NETWORK.layers)
 
 
 # --- initialisations -----------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from autodiff import Network
-from kfac_ref import KFAC, Batch, Diverged, cli, reporting, runs
+from kfac_ref import KFAC, Batch, cli, reporting, runs
+from kfac_ref.baselines import SGD
 from kfac_ref.runs import CHECKPOINT, METRICS, SETTINGS
 from tests.kfac_ref.test_runs import go, make, save_data
 
@@ -50,6 +51,7 @@ def stocked(tmp_path_factory):
         "labels": {"X": X, "Y": Y},
     }.items():
         np.savez(folder / f"{name}.npz", **arrays)
+    np.savez(folder / "other.npz", X=np.random.default_rng(9).random((60, 6)))
     content = (folder / "fine.npz").read_bytes()
     (folder / "truncated.npz").write_bytes(content[: len(content) // 2])
     (folder / "pickle.npz").write_bytes(pickle.dumps({"X": X}))
@@ -62,6 +64,7 @@ def stocked(tmp_path_factory):
 
     data = str(folder / "good.npz")
     go(folder / "run", make(data), runs.Plan(iterations=3, evaluate_every=2))
+    (folder / "run" / reporting.CURVE).touch()  # a finished run without pictures is drawn, not refused
     go(folder / "run_sgd", make(data, optimizer="sgd"), runs.Plan(iterations=3))
 
     def damaged(name, file, change):
@@ -109,16 +112,18 @@ def here(tmp_path, monkeypatch, stocked):
 
 
 def listing(folder):
-    return {p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+    return {
+        p.relative_to(folder): p.read_bytes() if p.is_file() else None for p in folder.rglob("*") if p.name != ".lock"
+    }
 
 
 GOOD = "--data good.npz --network 6-4-2-4-6 --iterations 2 --out new "
 
 CASES = {
     # the data
-    "--data nowhere.npz": "no data set or path 'nowhere.npz'.*expected one of fashion16",
-    "--data fasion16": "'fasion16': did you mean 'fashion16'",
-    "--data Mnist": "did you mean 'mnist'",
+    "--data nowhere.npz": 'no data set or path "nowhere.npz".*expected one of fashion16',
+    "--data fasion16": '"fasion16"; did you mean "fashion16"',
+    "--data Mnist": 'did you mean "mnist"',
     "--data notes.txt": "notes.txt: expected an .npz file or a folder of IDX files",
     "--data empty": "empty: no train-images-idx3-ubyte.* in this folder, found nothing",
     "--data other_files": "no train-images-idx3-ubyte.*found 'notes.txt'",
@@ -222,7 +227,8 @@ RESUMING = {
     "--resume run --iterations 9 --eta 0.5": "the run in run has eta 0.001; it cannot be changed",
     "--resume run --iterations 9 --seed 5": "has seed 0; it cannot be changed",
     "--resume run --iterations 9 --network 6-3-6": "has network 6-4-2-4-6; it cannot be changed",
-    "--resume run --iterations 9 --data fashion16": "has data .*good.npz; it cannot be changed",
+    "--resume run --iterations 9 --data fashion16": "run/settings.json: the network .* begins with 6, but X",
+    "--resume run --iterations 9 --data other.npz": "other.npz. does not hold the data that the run in run began",
     "--resume run --iterations 9 --optimizer sgd": "has optimizer kfac; it cannot be changed",
     "--resume run --iterations 9 --inverse block-diagonal": "has inverse block-tridiagonal; it cannot be changed",
     "--resume run --iterations 9 --dtype float64": "has dtype float32; it cannot be changed",
@@ -380,8 +386,31 @@ def test_batches_that_are_not_finite(rng, bad, which):
     state = kfac.init([rng.standard_normal(shape) for shape in NETWORK.shapes])
     arrays = [rng.standard_normal((5, 3)), rng.standard_normal((5, 2))]
     arrays[which][2, 1] = bad
-    with np.errstate(all="ignore"), pytest.raises(Diverged, match=r"iteration 1: the .*objective"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(ValueError, match=rf"{'XY'[which]}\[2, 1\] is {bad}, expected finite"),
+    ):
         kfac.step(state, Batch(*arrays))
+
+
+@pytest.mark.parametrize("optimizer", [KFAC, SGD])
+@pytest.mark.parametrize(
+    ("likelihood", "row", "said"),
+    [
+        ("bernoulli", [0.5, 1.5], r"Y\[2, 1\] = 1.5, but the bernoulli likelihood takes targets between 0 and 1"),
+        ("categorical", [-0.5, 1.5], r"Y\[2, 0\] = -0.5, but the categorical likelihood takes targets between 0 and 1"),
+        ("categorical", [0.5, 0.6], r"row 2 of Y sums to 1.1, but the categorical likelihood takes one-hot"),
+    ],
+)
+def test_targets_out_of_range(rng, optimizer, likelihood, row, said):
+    network = Network([3, 4, 2], "tanh", likelihood)
+    made = optimizer(network)
+    state = made.init([rng.standard_normal(shape) for shape in network.shapes])
+    Y = np.tile([0.25, 0.75], (5, 1))
+    made.step(state, Batch(rng.standard_normal((5, 3)), Y))
+    Y[2] = row
+    with pytest.raises(ValueError, match=said):
+        made.step(state, Batch(rng.standard_normal((5, 3)), Y))
 
 
 def test_too_few_parameters():

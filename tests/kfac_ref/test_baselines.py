@@ -19,6 +19,7 @@ from tests.conftest import (
     dense_gradient,
     dense_h,
     flatten,
+    is_float32,
     random_parameters,
     random_targets,
     to,
@@ -102,7 +103,10 @@ def test_diverged(like, rng):
     state = sgd.init(to(like, random_parameters(rng, network)))
     X, Y = rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
     X[2, 1] = math.nan
-    with pytest.raises(Diverged, match=r"iteration 1: .* h is nan; .*learning_rate.*0\.5"):
+    with pytest.raises(ValueError, match=r"X\[2, 1\] is nan"):
+        sgd.step(state, Batch(*to(like, X, Y)))
+    X[2, 1], Y[2, 1] = 0, 1e30 if is_float32(like) else 1e200  # finite, but its square is not
+    with np.errstate(over="ignore"), pytest.raises(Diverged, match=r"iteration 1: .* h is inf; .*learning_rate.*0\.5"):
         sgd.step(state, Batch(*to(like, X, Y)))
     assert state.k == 0
 

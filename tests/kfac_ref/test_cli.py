@@ -19,6 +19,7 @@ import pytest
 from matplotlib.image import imread
 
 import kfac_ref
+from autodiff import evaluate
 from autodiff.arrays import to_numpy
 from kfac_ref import checkpoints, cli, preset, refreshed, reporting, runs, training
 from kfac_ref.baselines import SGDSettings
@@ -76,7 +77,9 @@ def test_a_run(here, data, capfd):
     assert kfac("train", "--data", data, *TINY, "--iterations", 9, "--out", "run") == 0
     out, err = capfd.readouterr()
     assert err == ""
-    assert sorted(p.name for p in (here / "run").iterdir()) == sorted([CHECKPOINT, METRICS, SETTINGS, *PICTURES])
+    assert sorted(p.name for p in (here / "run").iterdir()) == sorted(
+        [".lock", CHECKPOINT, METRICS, SETTINGS, *PICTURES]
+    )
     for name in PICTURES:
         check_picture(here / "run" / name)
         assert f"run/{name}" in out
@@ -182,6 +185,9 @@ def test_help_names_every_option_with_its_default(capfd, monkeypatch):
         ("--omega", "0.9", "constants.omega", 0.9),
         ("--epsilon-max", "0.5", "constants.epsilon_max", 0.5),
         ("--average-from", "2", "constants.average_from", 2),
+        ("--lambda-min", "0.5", "constants.lambda_min", 0.5),
+        ("--lambda-max", "200", "constants.lambda_max", 200.0),
+        ("--candidates-inverted", None, "constants.candidates_inverted", True),
         ("--xi-max", "0.75", "constants.xi_max", 0.75),
     ],
     ids=lambda value: value if str(value).startswith("--") else None,
@@ -216,7 +222,7 @@ def test_all_constants_are_written_down(here, data, undrawn):
     assert kfac("train", "--data", data, *TINY, "--iterations", 1, "--out", "run", "--preset", "paper") == 0
     s = preset("paper", m1=20, full_batch_at=20, eta=1e-3)
     expected = {f.name: getattr(s, f.name) for f in fields(s)}
-    assert settings_of(here / "run")["constants"] == expected | {"gamma_max": "inf"}
+    assert settings_of(here / "run")["constants"] == expected | {"gamma_max": "inf", "lambda_max": "inf"}
 
 
 def test_seeds(here, data, undrawn):
@@ -522,10 +528,13 @@ def test_a_run_that_diverges(here, data, every):
     _, err = running.communicate(timeout=30)
     assert running.returncode == 1
     assert len(err.splitlines()) == 1, err
-    assert re.match(r"kfac-ref: stopped: iteration \d+: .*; the state before it is in run/checkpoint", err)
+    assert re.match(r"kfac-ref: stopped: iteration \d+: .*; the last good state is in run/checkpoint", err)
     k = int(re.search(r"iteration (\d+)", err)[1])
     state = state_of(here / "run")
-    assert state.k == k - 1 == len(runs.read_metrics(here / "run"))
+    # h is found not to be finite one iteration after the step that made it so
+    assert k - 2 <= state.k <= k - 1 == len(runs.read_metrics(here / "run"))
+    p = prepare(runs.read_settings(here / "run")[0])
+    assert np.isfinite(evaluate(p.network, state.parameters, p.data.X, p.data.Y).h)
     assert all(np.all(np.isfinite(to_numpy(W))) for W in state.parameters)
 
 

@@ -137,7 +137,7 @@ def test_gamma_candidates():
         (math.nextafter(0.25, 0), 2.0),
         (0.0, 2.0),
         (-math.inf, 2.0),
-        (math.nan, 1.0),
+        (math.nan, 1 / 0.5),
     ],
 )
 def test_adjust_lambda(rho, expected):

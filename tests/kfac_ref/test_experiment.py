@@ -234,7 +234,7 @@ def test_a_prepared_experiment_goes_through_json(path, options):
         ({"network": (6, "two", 6)}, "sizes"),
         ({"network": (6, None, 6)}, "sizes"),
         ({"likelihood": "categorical"}, "categorical likelihood needs class labels"),
-        ({"data": "fasion"}, "'fasion': did you mean 'fashion'?"),
+        ({"data": "fasion"}, '"fasion"; did you mean "fashion"?'),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,
 )
@@ -251,7 +251,11 @@ def test_refused(path, options, said):
         ({"X": [[0.5, 0.0]], "X_test": [[0, 1], [-1, 0]]}, "bernoulli", "X_test[1, 0] = -1, but the bernoulli"),
         ({"X": [[1.0]] * 2, "Y": [[0.5, 0.5], [0.5, 0.6]]}, "categorical", "row 1 of Y sums to 1.1, but the"),
         ({"X": [[1.0]] * 2, "Y": [[1, 0.0], [2, -1]]}, "categorical", "Y[1, 0] = 2, but the categorical likelihood"),
-        ({"X": [[1.0]], "Y": [3.0]}, "categorical", "Y[0, 0] = 3"),
+        (
+            {"X": [[1.0]], "Y": [3.0]},
+            "categorical",
+            "Y has one column, but the categorical likelihood takes one-hot rows",
+        ),
         ({"X": [[1.0]], "Y": [[1.0, 0]], "X_test": [[1.0]], "Y_test": [[0, 0.0]]}, "categorical", "row 0 of Y_test"),
     ],
 )

@@ -51,11 +51,6 @@ def test_against_outer_products(like, rng, tridiagonal, chunk_size):
     for index, block in ours.G.items():
         assert_close(block, G[index], like)
     assert ours.layers == 3
-    assert ours.tridiagonal is tridiagonal
-
-
-def test_one_layer_is_tridiagonal_as_it_is():
-    assert Factors({(0, 0): np.eye(2)}, {(1, 1): np.eye(1)}).tridiagonal
 
 
 def test_sample_is_asked_for_each_chunk(rng):

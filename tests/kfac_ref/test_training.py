@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import validation
 from autodiff import Network
 from autodiff.arrays import to_numpy
-from kfac_ref import KFAC, Batch, Settings, training
+from kfac_ref import KFAC, Batch, Settings, glorot_initialisation, preset, training
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.training import Data, evaluate_all, iterate, minibatch, minibatch_size, scalars
 from tests.conftest import assert_home, case_forward, case_mean, dense_h, random_parameters, random_targets, to
@@ -193,3 +194,23 @@ def test_scalars_can_be_written_as_json(like, rng, kind):
             assert {"alpha", "lam", "gamma", "model_change"} <= set(numbers)
     for bad in (math.nan, math.inf, -math.inf):
         assert scalars(replace(record, h=bad))["h"] is None
+
+
+def test_memory_does_not_grow_with_the_minibatch_beyond_the_chunk():
+    """Twice the mini-batch takes more memory only for the mini-batch itself and the noise of its τ₁ part."""
+    network = Network([32, 300, 300, 32], "tanh", "bernoulli")
+    kfac = KFAC(network, preset("authors", chunk_size=500))
+    parameters = [W.astype(np.float32) for W in glorot_initialisation(network, 0)]
+
+    def peak(cases: int) -> int:
+        X = np.random.default_rng(0).random((cases, 32), dtype=np.float32)
+        state = kfac.init(parameters)
+        tracemalloc.start()
+        kfac.step(state, Batch(X, X))
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    small, large = peak(4000), peak(8000)
+    activities = 4 * 4000 * (32 + 300 + 300 + 32)
+    assert large - small < 4 * 4000 * 32 + 0.02 * activities

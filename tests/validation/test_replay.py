@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kfac_ref import Settings
+from kfac_ref import preset
 from tests.conftest import make_like
 from validation import replay as module
 from validation.replay import TOLERANCES, Replay, described, difference, main, replay
@@ -107,10 +107,51 @@ def test_described():
     network, settings = described(recorded)
     assert list(network.sizes) == recorded["layers"]
     assert [phi.name for phi in network.activations] == recorded["activations"]
-    assert settings == Settings(
-        inverse="block-diagonal", lambda0=0.01, eta=1e-4, gamma_min=0.01, gamma_max=1.0, tau1=0.5, tau2=0.125,
-        average_from=20,
-    )  # fmt: skip
+    assert settings == preset(
+        "authors", inverse="block-diagonal", lambda0=0.01, eta=1e-4, tau1=0.5, tau2=0.125, average_from=20
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"layers": [8.0, 7.0, 5.0, 3.0], "iterations": 45.0, "T1": 5.0, "lambda0": "0.01"},
+        {"momentum": 1, "gamma_min": 0.01, "gamma_max": "1"},
+        {"gamma_min": None, "unknown": [1, 2]},
+    ],
+    ids=str,
+)
+def test_settings_may_be_written_in_other_ways(tmp_path, said):
+    def edited(settings):
+        return np.asarray(json.dumps(json.loads(str(settings)) | said))
+
+    assert replay(altered(SHORTEST, tmp_path / "altered.npz", settings=edited)).passed
+
+
+def test_linear_is_identity():
+    network, _ = described({"layers": [3, 2, 1], "activations": ["linear", "linear"], "likelihood": "gaussian"})
+    assert [a.name for a in network.activations] == ["identity", "identity"]
+
+
+def test_without_momentum_there_need_be_no_mu(tmp_path):
+    """The steps are others than those recorded, for the run was with momentum; but the missing μ does no harm."""
+    changes = {
+        "settings": lambda s: np.asarray(json.dumps(json.loads(str(s)) | {"momentum": False})),
+        "mu": lambda mu: np.full_like(mu, np.nan),
+    }
+    result = replay(altered(SHORTEST, tmp_path / "altered.npz", **changes))
+    assert all(np.isfinite(value) for value in result.worst.values())
+
+
+def test_one_file_that_cannot_be_replayed_does_not_end_the_others(tmp_path, capsys):
+    half = tmp_path / "half.npz"
+    half.write_bytes(Path(SHORTEST).read_bytes()[:1000])
+    other = tmp_path / "other.npz"
+    np.savez(other, X=np.zeros(3))
+    assert main([str(half), str(other), str(SHORTEST)]) == 2
+    printed = capsys.readouterr()
+    assert "not a whole trace" in printed.err and "it has no W0_1" in printed.err and printed.err.count("\n") == 2
+    assert "ok" in printed.out
 
 
 def test_difference():

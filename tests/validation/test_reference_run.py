@@ -1,0 +1,89 @@
+"""Reference runs, on a small stand-in for MNIST; the authors' figures are what spec and paper quote of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from kfac_ref import Batch, datasets, experiment
+from kfac_ref.datasets import Dataset
+from validation import __main__, reference_run
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A small MNIST, and a small network in place of that of §13."""
+    X = np.random.default_rng(0).random((120, 784), dtype=np.float32)
+    data = Dataset("mnist", X[:100], None, X[100:], None, (28, 28), "bernoulli", False, "made up")
+    monkeypatch.setattr(datasets, "load", lambda name: data)
+    monkeypatch.setitem(experiment.AUTOENCODERS, "mnist", (784, 12, 3, 12, 784))
+    return data
+
+
+def test_the_authors_training_errors():
+    errors = {row["k"]: row["train_error"] for row in reference_run.authors_run("mnist").rows}
+    quoted = {50: 49.08, 100: 23.58, 150: 8.23, 200: 4.35, 500: 0.987, 1500: 0.604}
+    for k, error in quoted.items():
+        assert errors[k] == pytest.approx(error, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["mnist", "curves", "faces"])
+def test_the_authors_files_are_whole(name):
+    run = reference_run.authors_run(name)
+    rows = run.rows
+    assert [row["k"] for row in run.minibatches] == list(range(1, 1501))
+    assert [row["k"] for row in rows] == list(range(50, 50 * len(rows) + 1, 50)) and rows[-1]["k"] >= 1500
+    assert all(0 < row[e] < 1e3 for row in rows for e in reference_run.ERRORS)
+
+
+def test_a_run_is_what_the_authors_preset_and_network_make(small):
+    run = reference_run.train("mnist", 60, seed=3, constants={"inverse": "block-diagonal"})
+    rows = run.rows
+    assert [row["k"] for row in rows] == [50, 60] and len(run.minibatches) == 60
+    prepared = experiment.prepare(
+        experiment.Experiment(data="mnist", seed=3, activation="logistic", constants={"inverse": "block-diagonal"})
+    )
+    assert [a.name for a in prepared.network.activations] == ["logistic", "identity", "logistic", "identity"]
+    s = prepared.optimizer.settings
+    assert (s.tau1, s.tau2, s.lambda0, s.eta, s.gamma_max, s.average_from) == (1 / 8, 1, 150, 1e-5, 1, 200)
+    state = prepared.first_state()
+    for _ in range(50):
+        rng = np.random.default_rng([3, 1, state.k + 1])
+        X = small.X[rng.choice(100, 100, replace=False)]
+        state, _ = prepared.optimizer.step(state, Batch(X, X))
+    a = small.X
+    for W, phi in zip(state.parameters, prepared.network.activations, strict=True):
+        s = np.c_[a, np.ones(len(a))] @ W.T
+        a = 1 / (1 + np.exp(-s)) if phi.name == "logistic" else s
+    error = np.mean(np.sum((small.X - 1 / (1 + np.exp(-a))) ** 2, axis=1))
+    assert rows[0]["train_error"] == pytest.approx(error, rel=1e-4)
+
+
+def test_main_prints_and_draws(small, tmp_path, capsys):
+    out = tmp_path / "a.png"
+    arguments = ["reference-run", "mnist", "--iterations", "50", "--seeds", "1", "2", "--out", str(out)]
+    assert __main__.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("49.0800") == 4 and "seed 1" in printed and "seed 2" in printed  # twice a seed: averaged too
+    assert imread(out).shape[0] > 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["reference-rum"], 'did you mean "reference-run"'),
+        (["reference-run", "mnist", "--iterations", "0"], "--iterations must be ≥ 1"),
+        (["replay", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_bad_input(arguments, said, capsys):
+    assert __main__.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_help(capsys):
+    assert __main__.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(piece in printed for piece in __main__.PIECES)
