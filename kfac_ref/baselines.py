@@ -98,8 +98,8 @@ class SGD:
         require_sound(self.network.likelihood, batch.X, batch.Y, h, excess)
         if not np.isfinite(h + squared_norm):
             what = "the step" if np.isfinite(h) else "the objective h"
-            value = squared_norm if np.isfinite(h) else h
-            raise Diverged(f"iteration {k}: {what} is {value}; a smaller learning_rate than {s.learning_rate:g} helps")
+            found = squared_norm if np.isfinite(h) else h
+            raise Diverged(f"iteration {k}: {what} is {found}; a smaller learning_rate than {s.learning_rate:g} helps")
         constant_ = self.network.likelihood.constant(self.network.sizes[-1])
         record = SGDRecord(k, batch.X.shape[0], h + constant_, error, mu, math.sqrt(squared_norm))
         return SGDState(k, parameters, velocity, state.seed), record

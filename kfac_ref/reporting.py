@@ -70,9 +70,9 @@ def errors(line: Mapping[str, Any], between: str) -> str:
     parts = []
     for part, name in (("train", "training"), ("test", "test")):
         if line.get(f"{part}_{measure}") is not None:
-            text = f"{name} {measure} {scale * line[f'{part}_{measure}']:.4g}{unit}"
+            text = f"{name} {measure} {scale * line[f'{part}_{measure}']:#.4g}{unit}"
             if line.get(f"{part}_{measure}_averaged") is not None:
-                text += f" (averaged iterate {scale * line[f'{part}_{measure}_averaged']:.4g}{unit})"
+                text += f" (averaged iterate {scale * line[f'{part}_{measure}_averaged']:#.4g}{unit})"
             parts.append(text)
     return between.join(parts)
 
@@ -87,8 +87,8 @@ def draw(run: runs.Run) -> str:
     if p.purpose == "autoencoder":
         code = min(p.network.sizes)
         baseline = pca.reconstruction_errors(p.dataset.X, p.dataset.X_test, code)
-        test = "" if baseline[1] is None else f", test error {baseline[1]:.4g}"
-        said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:.4g}{test}")
+        test = "" if baseline[1] is None else f", test error {baseline[1]:#.4g}"
+        said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:#.4g}{test}")
         plots.save(_reconstructions(run, code), run.folder / "reconstructions.png")
         said.append(f"pictures  {run.folder / 'reconstructions.png'}")
     plots.save(plots.curve(lines, f"{p.dataset.name}: {p.network}", baseline), run.folder / CURVE)

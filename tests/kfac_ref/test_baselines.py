@@ -130,7 +130,7 @@ def test_too_large_a_learning_rate_is_noticed(rng):
     batch = Batch(rng.standard_normal((50, 3)), rng.standard_normal((50, 2)))
     with (
         np.errstate(all="ignore"),
-        pytest.raises(Diverged, match=r"iteration .* the objective h is .*smaller"),
+        pytest.raises(Diverged, match=r"iteration .* (the objective h|the step) is .*smaller"),
     ):
         for _ in range(5000):
             state, _ = sgd.step(state, batch)

@@ -98,7 +98,7 @@ def test_the_printed_error_of_pca_is_that_of_the_svd(here, data, capfd):
         X, X_test = archive["X"], archive["X_test"]
     V = np.linalg.svd(X - X.mean(0))[2][:2].T
     errors = [np.mean(np.sum((c - c @ V @ V.T) ** 2, axis=1)) for c in (X - X.mean(0), X_test - X.mean(0))]
-    assert "training error {:.4g}, test error {:.4g}".format(*errors) in capfd.readouterr().out.split("PCA with")[1]
+    assert "training error {:#.4g}, test error {:#.4g}".format(*errors) in capfd.readouterr().out.split("PCA with")[1]
 
 
 def test_nothing_given_but_a_bound(here, capfd):

@@ -116,6 +116,11 @@ def test_without_damping_a_singular_factor_is_named(like, rng):
         damping.require_positive_definite(pivots, 0.0)
 
 
+def test_lambda_stays_within_its_bounds():
+    assert damping.adjust_lambda(1.0, 0.9, 0.5, lambda_min=0.8) == 0.8
+    assert damping.adjust_lambda(1.0, 0.1, 0.5, lambda_max=1.5) == 1.5
+
+
 def test_gamma_candidates():
     """In the order ω₂γ, γ, γ/ω₂; bounds move the outer two alone."""
     assert damping.gamma_candidates(1.0, 0.5, 0.0, math.inf) == [0.5, 1.0, 2.0]

@@ -505,3 +505,21 @@ def test_dead_units_do_no_harm(like):
         state, record = kfac.step(state, Batch(*to(like, *draw_batch(rng, network))))
         assert math.isfinite(record.h)
         assert all(np.all(np.isfinite(to_numpy(w))) for w in state.parameters)
+
+
+@pytest.mark.parametrize("inverted", [True, False])
+def test_candidates_between_inversions(inverted):
+    """T₂ = 4 divides 4, T₃ = 6 does not. In the authors' program all candidates then share the old inverse, so that the
+    first, ω₂γ, wins and nothing is inverted; in the paper each has its own."""
+    network = make_network()
+    constants = SMALL | {"T1": 100, "T2": 4, "T3": 6, "candidates_inverted": inverted, "momentum": False}
+    rng, kfac = np.random.default_rng(5), KFAC(network, Settings(**constants))
+    state = kfac.init(random_parameters(rng, network))
+    for _ in range(3):
+        state, _ = kfac.step(state, Batch(*draw_batch(rng, network)))
+    after, _ = kfac.step(state, Batch(*draw_batch(rng, network)))
+    if inverted:
+        assert after.gamma == state.gamma or after.inverse is not state.inverse
+    else:
+        assert after.inverse is state.inverse
+        assert after.gamma == pytest.approx(state.gamma * (19 / 20) ** 2, rel=1e-12)

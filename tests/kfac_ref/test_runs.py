@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kfac_ref import Diverged, checkpoints, refreshed, runs, training
+from kfac_ref import Diverged, checkpoints, cli, refreshed, runs, training
 from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.runs import CHECKPOINT, METRICS, SETTINGS, Plan
 from tests.kfac_ref.test_checkpoints import after, assert_same
@@ -449,3 +450,37 @@ def moved_on(folder, k):
         return runs.read_metrics(folder)[-1]["k"] > k + 1
     except (IndexError, ValueError):
         return False
+
+
+def test_two_at_once_in_one_folder(tmp_path):
+    with (
+        runs.at_work(tmp_path),
+        pytest.raises(ValueError, match="another kfac-ref is at work in"),
+        runs.at_work(tmp_path),
+    ):
+        pass
+    with runs.at_work(tmp_path):  # free again
+        pass
+
+
+def test_new_folders_are_numbered(tmp_path):
+    names = [runs.next_folder(tmp_path / "runs", "fashion16").name for _ in range(3)]
+    assert names == ["fashion16-1", "fashion16-2", "fashion16-3"]
+
+
+def test_a_finished_run_without_pictures_is_drawn(tmp_path, data):
+    """As when it was killed after its last checkpoint and before its pictures."""
+    go(tmp_path, make(data), Plan(iterations=2, evaluate_every=1))
+    assert cli.main(["train", "--resume", str(tmp_path)]) == 0
+    assert (tmp_path / "curve.png").is_file()
+    assert cli.main(["train", "--resume", str(tmp_path)]) == 2
+
+
+def test_data_that_moved_may_be_given_anew(tmp_path, data):
+    go(tmp_path / "run", make(data), Plan(iterations=2))
+    moved = Path(data).rename(tmp_path / "moved.npz")
+    resume = ["train", "--resume", str(tmp_path / "run"), "--iterations", "3"]
+    assert cli.main(resume) == 2
+    assert cli.main([*resume, "--data", str(moved)]) == 0
+    assert [line["k"] for line in runs.read_metrics(tmp_path / "run")] == [1, 2, 3]
+    assert cli.main([*resume[:-1], "4"]) == 0  # the new place is remembered
