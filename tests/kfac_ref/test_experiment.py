@@ -46,8 +46,8 @@ def test_nothing_but_the_packaged_data():
     assert [a.name for a in p.network.activations] == ["tanh", "tanh", "identity", "tanh", "tanh", "identity"]
     assert p.network.likelihood.name == "bernoulli"
     # the data's own η, and the authors' γ ≥ sqrt(η) with it
-    s = preset("authors", eta=5e-3)
-    assert p.optimizer.settings == s and s.gamma_min == math.sqrt(5e-3) and s.tau2 == 1 and s.lambda0 == 150
+    s = preset("authors", eta=7e-3)
+    assert p.optimizer.settings == s and s.gamma_min == math.sqrt(7e-3) and s.tau2 == 1 and s.lambda0 == 150
     assert p.data.X.shape == (4000, 256) and p.data.Y is p.data.X and p.data.Y_test is p.data.X_test
     assert p.data.X.dtype == np.float32
     e = p.experiment
@@ -160,7 +160,7 @@ def test_sgd(path):
     p = described(path, optimizer="sgd", constants={"learning_rate": 0.5})
     assert isinstance(p.optimizer, SGD) and p.optimizer.settings == SGDSettings(learning_rate=0.5)
     p = described("fashion16", optimizer="sgd", network=(256, 2, 256))
-    assert p.optimizer.settings.eta == 5e-3  # the same objective as K-FAC's
+    assert p.optimizer.settings.eta == 7e-3  # the same objective as K-FAC's
     assert described("fashion16", optimizer="sgd", constants={"eta": 1e-4}).optimizer.settings.eta == 1e-4
 
 
