@@ -56,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kfac-ref: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # whoever read the output has gone; nothing more can be said, not even by the flush when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, MemoryError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
