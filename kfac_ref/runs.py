@@ -138,10 +138,7 @@ def at_work(folder: Path) -> Iterator[None]:
 
 
 def new_folder(folder: Path) -> Path:
-    """Make `folder` for a run, unless it is there; ValueError if it is a file, or there is a run in it already."""
-    # the settings are written last, so that what was killed before it had begun is no run
-    if (folder / SETTINGS).exists():
-        raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
+    """Make `folder` for a run, unless it is there; ValueError if it is a file."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder for the run, which is made if it is not there")
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +158,10 @@ def next_folder(parent: Path, name: str) -> Path:
 
 
 def start(folder: Path, prepared: Prepared, plan: Plan) -> Run:
-    """A new run in `folder`, which must be there."""
+    """A new run in `folder`, which must be there; ValueError if there is a run in it already."""
+    # the settings are written last, so that what was killed before it had begun is no run
+    if (folder / SETTINGS).exists():
+        raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
     run = Run(folder, prepared, prepared.first_state())
     write_text(folder / METRICS, "")
     run.save()

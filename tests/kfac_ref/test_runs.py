@@ -332,10 +332,10 @@ def test_a_run_that_was_killed_while_it_started(tmp_path, data, monkeypatch, wri
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_holds_a_run_is_not_written_to(finished):
+def test_a_folder_that_holds_a_run_is_not_written_to(finished, data):
     before = {p.name: p.read_bytes() for p in finished.iterdir() if p.name != ".lock"}
     with pytest.raises(ValueError, match=r"holds a run already; .*--resume"):
-        runs.new_folder(finished)
+        runs.start(finished, make(data), Plan())
     assert {p.name: p.read_bytes() for p in finished.iterdir() if p.name != ".lock"} == before
 
 
