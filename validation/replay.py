@@ -121,7 +121,9 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     missing = {"settings", "X", "Y", "W0_1", "alpha", "mu", "gamma", "lam", "h", "W_final_1"} - trace.keys()
     if missing:
         raise ValueError(f"{path} is not a trace: it has no {', '.join(sorted(missing))}")
-    return trace
+    # one-hot targets, say, may be stored as integers
+    numbers = {name: x.astype(np.float64) for name, x in trace.items() if x.dtype.kind in "biuf"}
+    return trace | numbers
 
 
 def difference(ours: Sequence[Array], theirs: Sequence[np.ndarray]) -> float:

@@ -128,6 +128,14 @@ def test_settings_may_be_written_in_other_ways(tmp_path, said):
     assert replay(altered(SHORTEST, tmp_path / "altered.npz", settings=edited)).passed
 
 
+def test_one_hot_targets_may_be_integers(tmp_path):
+    path = next(path for path in TRACES if "categorical" in str(path))
+    with np.load(path) as archive:
+        names = [name for name in archive.files if name == "Y" or name.startswith("sampled")]
+    changes = {name: lambda y: y.astype(np.int8) for name in names}
+    assert replay(altered(path, tmp_path / "altered.npz", **changes)).passed
+
+
 def test_linear_is_identity():
     network, _ = described({"layers": [3, 2, 1], "activations": ["linear", "linear"], "likelihood": "gaussian"})
     assert [a.name for a in network.activations] == ["identity", "identity"]
