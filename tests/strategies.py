@@ -9,7 +9,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from autodiff import Affine, Network
-from tests.conftest import PHI, case_forward, random_affine, random_parameters, random_targets
+from tests.conftest import random_affine, random_parameters, random_targets
+from tests.dense import PHI, case_forward
 
 
 @dataclass

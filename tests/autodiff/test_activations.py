@@ -8,7 +8,8 @@ import pytest
 from autodiff import ACTIVATIONS, Affine
 from autodiff.activations import activation
 from autodiff.arrays import to_numpy
-from tests.conftest import PHI, assert_close, assert_home, phi_of, random_affine, to
+from tests.conftest import assert_close, assert_home, random_affine, to
+from tests.dense import PHI, phi_of
 
 NAMES = sorted(ACTIVATIONS)
 

@@ -11,17 +11,8 @@ import scipy.stats
 from autodiff import LIKELIHOODS, arrays
 from autodiff.arrays import to_numpy
 from autodiff.likelihoods import likelihood
-from tests.conftest import (
-    assert_close,
-    assert_home,
-    case_F_R,
-    case_loss,
-    case_mean,
-    is_float32,
-    random_targets,
-    to,
-    tolerance,
-)
+from tests.conftest import assert_close, assert_home, is_float32, random_targets, to, tolerance
+from tests.dense import case_F_R, case_loss, case_mean
 
 NAMES = sorted(LIKELIHOODS)
 pytestmark = pytest.mark.filterwarnings("error")

@@ -9,20 +9,8 @@ from hypothesis import given, settings
 from autodiff import Network, evaluate, loss_and_gradient
 from autodiff.objective import loss
 from autodiff.passes import ForwardPass
-from tests.conftest import (
-    assert_all_close,
-    assert_close,
-    case_forward,
-    case_mean,
-    dense_gradient,
-    dense_h,
-    flatten,
-    is_float32,
-    random_parameters,
-    random_targets,
-    to,
-    unflatten,
-)
+from tests.conftest import assert_all_close, assert_close, is_float32, random_parameters, random_targets, to
+from tests.dense import case_forward, case_mean, dense_gradient, dense_h, flatten, unflatten
 from tests.strategies import problems
 
 ETA = 0.03

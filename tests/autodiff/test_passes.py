@@ -9,17 +9,8 @@ from hypothesis import given, settings
 from autodiff import Affine, Network, passes
 from autodiff.arrays import to_numpy
 from autodiff.passes import ForwardPass, backward, forward, forward_mode
-from tests.conftest import (
-    assert_all_close,
-    assert_close,
-    case_forward,
-    case_J,
-    case_jacobians,
-    flatten,
-    random_affine,
-    random_parameters,
-    to,
-)
+from tests.conftest import assert_all_close, assert_close, random_affine, random_parameters, to
+from tests.dense import case_forward, case_J, case_jacobians, flatten
 from tests.strategies import problems
 
 ACTIVATIONS = {

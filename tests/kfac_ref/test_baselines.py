@@ -11,20 +11,8 @@ from autodiff import Network
 from autodiff.arrays import to_numpy
 from kfac_ref import Batch, Diverged
 from kfac_ref.baselines import SGD, SGDSettings, SGDState, momentum
-from tests.conftest import (
-    assert_all_close,
-    assert_home,
-    case_forward,
-    case_mean,
-    dense_gradient,
-    dense_h,
-    flatten,
-    is_float32,
-    random_parameters,
-    random_targets,
-    to,
-    unflatten,
-)
+from tests.conftest import assert_all_close, assert_home, is_float32, random_parameters, random_targets, to
+from tests.dense import case_forward, case_mean, dense_gradient, dense_h, flatten, unflatten
 
 
 def make_network(likelihood="gaussian"):

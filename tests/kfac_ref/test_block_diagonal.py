@@ -8,15 +8,8 @@ import pytest
 from autodiff import Network
 from kfac_ref import block_diagonal, damping
 from kfac_ref.factors import Factors
-from tests.conftest import (
-    assert_all_close,
-    dense_diagonal_inverse,
-    dense_factors,
-    flatten,
-    random_parameters,
-    to,
-    unflatten,
-)
+from tests.conftest import assert_all_close, random_parameters, to
+from tests.dense import dense_diagonal_inverse, dense_factors, flatten, unflatten
 
 
 @pytest.mark.parametrize("gamma", [0.2, 3.0])

@@ -8,18 +8,16 @@ import pytest
 from autodiff import Network
 from kfac_ref import block_tridiagonal, damping
 from kfac_ref.factors import Factors
-from tests.conftest import (
+from tests.conftest import assert_all_close, random_parameters, to
+from tests.dense import (
     assemble,
-    assert_all_close,
     damped_blocks,
     dense_diagonal_inverse,
     dense_factors,
     dense_tridiagonal_inverse,
     flatten,
     kronecker_block,
-    random_parameters,
     split,
-    to,
     unflatten,
 )
 

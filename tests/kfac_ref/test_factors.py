@@ -11,19 +11,8 @@ from autodiff.arrays import from_numpy, to_numpy
 from autodiff.passes import ForwardPass
 from kfac_ref import factors
 from kfac_ref.factors import Factors
-from tests.conftest import (
-    assert_close,
-    assert_home,
-    case_F_R,
-    case_forward,
-    case_mean,
-    dense_factors,
-    dense_fisher,
-    random_parameters,
-    sampled_targets,
-    split,
-    to,
-)
+from tests.conftest import assert_close, assert_home, random_parameters, sampled_targets, to
+from tests.dense import case_F_R, case_forward, case_mean, dense_factors, dense_fisher, split
 from tests.strategies import problems
 
 

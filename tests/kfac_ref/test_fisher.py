@@ -10,18 +10,8 @@ from autodiff import Network
 from autodiff.arrays import to_numpy
 from autodiff.passes import ForwardPass, backward, forward
 from kfac_ref import fisher
-from tests.conftest import (
-    assert_all_close,
-    assert_close,
-    case_F_R,
-    case_forward,
-    case_mean,
-    dense_fisher,
-    flatten,
-    random_parameters,
-    to,
-    unflatten,
-)
+from tests.conftest import assert_all_close, assert_close, random_parameters, to
+from tests.dense import case_F_R, case_forward, case_mean, dense_fisher, flatten, unflatten
 from tests.strategies import problems
 
 NAMES = ["bernoulli", "categorical", "gaussian"]

@@ -17,6 +17,14 @@ from kfac_ref.optimizer import reduction_ratio
 from tests.conftest import (
     assert_all_close,
     assert_home,
+    is_float32,
+    make_like,
+    random_parameters,
+    random_targets,
+    sampled_targets,
+    to,
+)
+from tests.dense import (
     case_forward,
     case_mean,
     dense_diagonal_inverse,
@@ -26,12 +34,6 @@ from tests.conftest import (
     dense_h,
     dense_tridiagonal_inverse,
     flatten,
-    is_float32,
-    make_like,
-    random_parameters,
-    random_targets,
-    sampled_targets,
-    to,
     unflatten,
 )
 

@@ -12,7 +12,8 @@ from autodiff import Network
 from autodiff.passes import ForwardPass
 from kfac_ref import quadratic
 from kfac_ref.quadratic import InnerProducts
-from tests.conftest import assert_close, dense_fisher, flatten, positive_definite, random_parameters, to
+from tests.conftest import assert_close, positive_definite, random_parameters, to
+from tests.dense import dense_fisher, flatten
 
 DAMPING = 0.4
 

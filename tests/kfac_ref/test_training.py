@@ -18,7 +18,8 @@ from autodiff.arrays import to_numpy
 from kfac_ref import KFAC, Batch, Settings, glorot_initialisation, preset, training
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.training import Data, evaluate_all, iterate, minibatch, minibatch_size, scalars
-from tests.conftest import assert_home, case_forward, case_mean, dense_h, random_parameters, random_targets, to
+from tests.conftest import assert_home, random_parameters, random_targets, to
+from tests.dense import case_forward, case_mean, dense_h
 
 AUTHORS = Path(validation.__file__).parent / "authors"
 
