@@ -88,6 +88,11 @@ class Affine:
     def name(self) -> str:
         return f"affine({self.base.name})"
 
+    @property
+    def width(self) -> int:
+        """d, the number of units that a layer of this activation must have."""
+        return self.omega.shape[0]
+
     def value(self, s: Array) -> tuple[Array, Array]:
         a, saved = self.base.value(s @ self.Phi.T)
         return a @ self.Omega.T + self.omega, saved

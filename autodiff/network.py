@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autodiff import arrays
-from autodiff.activations import Activation, activation
+from autodiff.activations import Activation, Affine, activation
 from autodiff.arrays import Array
 from autodiff.likelihoods import Likelihood, likelihood
 
@@ -66,6 +66,9 @@ class Network:
                 f'the activation of the last layer must be "identity", as the likelihood owns the output '
                 f'non-linearity; got "{rows[-1].name}"'
             )
+        for i, (row, d) in enumerate(zip(rows, sizes[1:], strict=True), start=1):
+            if isinstance(row, Affine) and row.width != d:
+                raise ValueError(f"layer {i} has {d} units, but its activation {row.name} is for {row.width}")
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "activations", rows)
         object.__setattr__(self, "likelihood", likelihood(likelihood_))

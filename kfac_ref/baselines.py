@@ -10,29 +10,23 @@ import numpy as np
 from autodiff.arrays import inner, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient, require_sound
-from autodiff.passes import CHUNK_SIZE, ForwardPass
+from autodiff.passes import ForwardPass
 from kfac_ref.optimizer import Batch, Diverged
-from kfac_ref.settings import check_types, constant, require
+from kfac_ref.settings import CommonSettings, constant, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGDSettings:
+class SGDSettings(CommonSettings):
     """The constants of SGD with Nesterov momentum. ValueError or TypeError naming one that is out of its range."""
 
     learning_rate: float = constant(0.01, "learning rate ε of SGD (§13)")
     mu_max: float = constant(0.99, "bound of SGD's momentum μ_t (§13): the paper tries 0, 0.9, 0.99, 0.995, 0.999")
-    eta: float = constant(1e-5, "ℓ₂ coefficient η")
-    m1: int = constant(1000, "cases in the mini-batch of the first iteration (§13)")
     full_batch_at: int | None = constant(None, "iteration at which the mini-batch has grown to all cases; none: never")
-    chunk_size: int = constant(CHUNK_SIZE, "cases worked through at once")
 
     def __post_init__(self) -> None:
-        check_types(self)
+        super().__post_init__()
         require(self, "finite and > 0", lambda v: 0 < v < math.inf, "learning_rate")
         require(self, "in [0, 1)", lambda v: 0 <= v < 1, "mu_max")
-        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "eta")
-        require(self, "≥ 1", lambda v: v >= 1, "m1", "chunk_size")
-        require(self, "≥ 2, or None", lambda v: v is None or v >= 2, "full_batch_at")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import signal
 import sys
@@ -124,7 +125,7 @@ def _parser() -> Parser:
     folder.add_argument("--evaluate-every", type=int, metavar="N", help="iterations between evaluations (default: 20)")
     folder.add_argument("--save-every", type=float, metavar="S", help="seconds between checkpoints (default: 30)")
     _add_constants(train)
-    train.set_defaults(option_names=[name for name in train._option_string_actions if name.startswith("--")])
+    train.set_defaults(option_names=re.findall(r"--[\w-]+", train.format_usage()))
 
     plot = commands.add_parser("plot", help="draw runs over each other", allow_abbrev=False)
     plot.set_defaults(command=_plot, option_names=["--out"])
@@ -173,7 +174,9 @@ def _count_or_none(text: str) -> int | None:
 def _train(options: argparse.Namespace) -> int:
     given = vars(options)
     experiment_given = {f.name: given[f.name] for f in fields(Experiment) if f.name in given}
-    experiment_given["constants"] = {k[9:]: v for k, v in given.items() if k.startswith("constant_")}
+    experiment_given["constants"] = {
+        k.removeprefix("constant_"): v for k, v in given.items() if k.startswith("constant_")
+    }
     plan_given = {f.name: given[f.name] for f in fields(runs.Plan) if f.name in given}
     if "resume" in given:
         folder = given["resume"]
@@ -181,18 +184,17 @@ def _train(options: argparse.Namespace) -> int:
             raise ValueError(f"{folder} holds no run: it is no folder")
         with runs.at_work(folder):
             return _run(*_resumed(folder, given, experiment_given, plan_given))
-    else:
-        if "refresh_inverse" in given:
-            raise ValueError("--refresh-inverse goes with --resume")
-        default = {} if "seconds" in plan_given else {"iterations": ITERATIONS}
-        plan = runs.Plan(**default | plan_given)
-        if experiment_given.get("optimizer") == "sgd" and "preset" in experiment_given:
-            raise ValueError("--preset is for K-FAC; it does not go with --optimizer sgd")
-        prepared = prepare(Experiment(**experiment_given))
-        name = prepared.dataset.name
-        folder = runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
-        with runs.at_work(folder):
-            return _run(runs.start(folder, prepared, plan), plan)
+    if "refresh_inverse" in given:
+        raise ValueError("--refresh-inverse goes with --resume")
+    default = {} if "seconds" in plan_given else {"iterations": ITERATIONS}
+    plan = runs.Plan(**default | plan_given)
+    if experiment_given.get("optimizer") == "sgd" and "preset" in experiment_given:
+        raise ValueError("--preset is for K-FAC; it does not go with --optimizer sgd")
+    prepared = prepare(Experiment(**experiment_given))
+    name = prepared.dataset.name
+    folder = runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
+    with runs.at_work(folder):
+        return _run(runs.start(folder, prepared, plan), plan)
 
 
 def _resumed(

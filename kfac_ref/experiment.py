@@ -24,9 +24,10 @@ from kfac_ref.settings import PRESETS, Settings, preset
 OPTIMIZERS = ("kfac", "sgd")
 PURPOSES = ("autoencoder", "classifier", "regression")
 
+_MNIST = (784, 1000, 500, 250, 30, 250, 500, 1000, 784)
 AUTOENCODERS = {
-    "mnist": (784, 1000, 500, 250, 30, 250, 500, 1000, 784),
-    "fashion": (784, 1000, 500, 250, 30, 250, 500, 1000, 784),
+    "mnist": _MNIST,
+    "fashion": _MNIST,
     "curves": (784, 400, 200, 100, 50, 25, 6, 25, 50, 100, 200, 400, 784),
     "faces": (625, 2000, 1000, 500, 30, 500, 1000, 2000, 625),
 }
@@ -44,7 +45,7 @@ class Experiment:
     data: str = datasets.DEFAULT
     network: tuple[int, ...] | None = None
     """d_0, …, d_ℓ."""
-    activation: str | None = None
+    activation: str = "tanh"
     """Of the hidden layers; an autoencoder's code layer is linear."""
     likelihood: str | None = None
     optimizer: str = "kfac"
@@ -102,12 +103,12 @@ def prepare(experiment: Experiment) -> Prepared:
         If the data cannot be fetched.
     """
     e = experiment
+    # names first, before anything is fetched
     closest(e.optimizer, OPTIMIZERS, "optimizer")
     closest(e.preset, PRESETS, "preset")
     closest(e.initialisation, INITIALISATIONS, "initialisation")
     closest(e.dtype, arrays.DTYPES, "dtype")
-    if e.activation is not None:
-        closest(e.activation, ACTIVATIONS, "activation")
+    closest(e.activation, ACTIVATIONS, "activation")
     if e.likelihood is not None:
         closest(e.likelihood, LIKELIHOODS, "likelihood")
     if isinstance(e.seed, bool) or not isinstance(e.seed, int) or not 0 <= e.seed < 2**63:
@@ -117,13 +118,10 @@ def prepare(experiment: Experiment) -> Prepared:
     purpose, likelihood = _purpose(dataset, e.likelihood)
     sizes = e.network or _usual_network(dataset, purpose)
     optimizer_settings = _constants(e, purpose)
-    activation = e.activation or "tanh"
-    network = _network(sizes, activation, likelihood, purpose)
+    network = _network(sizes, e.activation, likelihood, purpose)
     data = _data(dataset, network, purpose, xp, getattr(xp, e.dtype))
     settings = {f.name: getattr(optimizer_settings, f.name) for f in fields(optimizer_settings)}
-    e = replace(
-        e, data=located(e.data), network=sizes, activation=activation, likelihood=likelihood, constants=settings
-    )
+    e = replace(e, data=located(e.data), network=sizes, likelihood=likelihood, constants=settings)
     optimizer: KFAC | SGD
     if isinstance(optimizer_settings, SGDSettings):
         optimizer = SGD(network, optimizer_settings)
@@ -208,7 +206,7 @@ def _data(dataset: Dataset, network: Network, purpose: str, xp: Any, dtype: Any)
                 )
         for name, array in ((f"X{end}", X), (f"Y{end}", targets)):
             largest = float(np.abs(array).max())
-            if dtype == xp.float32 and largest > np.finfo(np.float32).max:
+            if dtype == xp.float32 and largest > float(np.finfo(np.float32).max):
                 raise ValueError(
                     f'{name} of "{dataset.name}" holds {largest:g}, too large for float32; use --dtype float64'
                 )

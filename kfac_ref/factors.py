@@ -71,6 +71,6 @@ def running_average(old: Factors | None, new: Factors, epsilon: float) -> Factor
     return Factors(average(old.A, new.A), average(old.G, new.G))
 
 
-def averaging_weight(k: int, epsilon_max: float = 0.95) -> float:
+def averaging_weight(k: int, epsilon_max: float) -> float:
     """ε = min(1 − 1/k, ε_max) at the k-th update, k = 1, 2, … (§5)."""
     return min(1 - 1 / k, epsilon_max)

@@ -15,7 +15,7 @@ from kfac_ref.optimizer import KFAC
 SYMBOLS = {"m": "m", "h": "h", "error": "error", "alpha": "α", "mu": "μ", "lam": "λ", "gamma": "γ"}
 """What is shown of an iteration, by the names in its record."""
 CASES_SHOWN = 16
-CURVE = "curve.png"
+CURVE, RECONSTRUCTIONS = "curve.png", "reconstructions.png"
 
 
 def heading(run: runs.Run) -> str:
@@ -85,14 +85,14 @@ def draw(run: runs.Run) -> str:
     said = [f"after {run.state.k} iterations in {run.seconds:.1f} s of training: {errors(run.last, ', ')}"]
     baseline = None
     if p.purpose == "autoencoder":
-        code = min(p.network.sizes)
+        code = min(p.network.sizes[1:-1], default=p.network.sizes[0])
         baseline = pca.reconstruction_errors(p.dataset.X, p.dataset.X_test, code)
         test = "" if baseline[1] is None else f", test error {baseline[1]:#.4g}"
         said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:#.4g}{test}")
-        plots.save(_reconstructions(run, code), run.folder / "reconstructions.png")
-        said.append(f"pictures  {run.folder / 'reconstructions.png'}")
+        plots.save(_reconstructions(run, code), run.folder / RECONSTRUCTIONS)
+        said.append(f"pictures  {run.folder / RECONSTRUCTIONS}")
     plots.save(plots.curve(lines, f"{p.dataset.name}: {p.network}", baseline), run.folder / CURVE)
-    said.append(f"{'          ' if baseline else 'picture   '}{run.folder / 'curve.png'}")
+    said.append(f"{'          ' if baseline else 'picture   '}{run.folder / CURVE}")
     return "\n".join(said)
 
 

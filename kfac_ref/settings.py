@@ -20,7 +20,25 @@ def constant(default: Any, meaning: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class CommonSettings:
+    """The constants of every optimizer here: ℓ₂ and the mini-batches."""
+
+    eta: float = constant(1e-5, "ℓ₂ coefficient η")
+    m1: int = constant(1000, "cases in the mini-batch of the first iteration (§13)")
+    full_batch_at: int | None = constant(
+        500, "iteration at which the mini-batch has grown to all cases; none: never (§13)"
+    )
+    chunk_size: int = constant(CHUNK_SIZE, "cases worked through at once")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "eta")
+        require(self, "≥ 1", lambda v: v >= 1, "m1", "chunk_size")
+        require(self, "≥ 2, or None", lambda v: v is None or v >= 2, "full_batch_at")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(CommonSettings):
     """Algorithm 2's constants; the defaults are the paper's (§5–§9, §13).
 
     Raises
@@ -34,7 +52,6 @@ class Settings:
     lambda0: float = constant(150.0, "λ at the start (§6.5); about 1 is advised for classifiers")
     lambda_min: float = constant(0.0, "lower bound of λ (§6.5)")
     lambda_max: float = constant(math.inf, "upper bound of λ (§6.5)")
-    eta: float = constant(1e-5, "ℓ₂ coefficient η")
     gamma_min: float = constant(0.0, "lower bound of γ when it is adjusted (§6.6)")
     gamma_max: float = constant(math.inf, "upper bound of γ when it is adjusted (§6.6)")
     pi_norm: str = constant("trace", "norm in π (§6.3): trace, or frobenius as in the paper's own runs")
@@ -50,24 +67,18 @@ class Settings:
     epsilon_max: float = constant(0.95, "bound of the factors' averaging weight ε = min(1 − 1/k, ε_max) (§5)")
     average_from: int = constant(1, "first iteration of iterate averaging (§13)")
     xi_max: float = constant(0.99, "bound of iterate averaging's weight ξ (§13)")
-    m1: int = constant(1000, "cases in the mini-batch of the first iteration (§13)")
-    full_batch_at: int | None = constant(
-        500, "iteration at which the mini-batch has grown to all cases; none: never (§13)"
-    )
-    chunk_size: int = constant(CHUNK_SIZE, "cases worked through at once")
 
     def __post_init__(self) -> None:
-        check_types(self)
+        super().__post_init__()
         closest(self.inverse, INVERSES, "inverse")
         closest(self.pi_norm, PI_NORMS, "norm for π (pi_norm)")
-        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "lambda_min", "eta", "gamma_min")
+        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "lambda_min", "gamma_min")
         require(self, "≥ lambda_min", lambda v: v >= self.lambda_min, "lambda_max")
         least = f"> 0 and ≥ gamma_min, which is {self.gamma_min:g} (sqrt(eta) in the preset authors)"
         require(self, least, lambda v: v > 0 and v >= self.gamma_min, "gamma_max")
         require(self, "in (0, 1]", lambda v: 0 < v <= 1, "tau1", "tau2", "omega")
         require(self, "in [0, 1)", lambda v: 0 <= v < 1, "epsilon_max", "xi_max")
-        require(self, "≥ 1", lambda v: v >= 1, "T1", "T2", "T3", "average_from", "m1", "chunk_size")
-        require(self, "≥ 2, or None", lambda v: v is None or v >= 2, "full_batch_at")
+        require(self, "≥ 1", lambda v: v >= 1, "T1", "T2", "T3", "average_from")
 
     @property
     def tridiagonal(self) -> bool:
@@ -107,8 +118,8 @@ def preset(name: str, **changes: Any) -> Settings:
     unknown constant in `changes` is a ValueError.
     """
     closest(name, PRESETS, "preset")
-    for constant in changes:
-        closest(constant, [f.name for f in fields(Settings)], "constant of Algorithm 2")
+    for changed in changes:
+        closest(changed, [f.name for f in fields(Settings)], "constant of Algorithm 2")
     settings = replace(PRESETS[name], **{k: v for k, v in changes.items() if k == "eta"})
     if name == "authors":
         changes = {"gamma_min": math.sqrt(settings.eta)} | changes

@@ -13,10 +13,9 @@ import numpy as np
 from autodiff.arrays import Array, device, namespace
 from autodiff.network import Network
 from autodiff.objective import Evaluation, evaluate
-from kfac_ref.baselines import SGD, SGDRecord, SGDState
-from kfac_ref.optimizer import KFAC, Batch, Record, State
+from kfac_ref.baselines import SGDRecord, SGDState
+from kfac_ref.optimizer import Batch, Record, State
 
-Optimizer = KFAC | SGD
 AnyState = State | SGDState
 AnyRecord = Record | SGDRecord
 

@@ -104,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.iterations < 1:
         raise ValueError(f"--iterations must be ≥ 1; got {options.iterations}")
     blas = ", ".join(sorted({f"{x['internal_api']} {x.get('architecture', '')}" for x in threadpool_info()}))
-    print(f"{options.name}, {options.inverse}, {options.dtype} on {options.backend}; NumPy {np.__version__}, {blas}, "
-          f"{platform.machine()}")  # fmt: skip
+    machine = f"NumPy {np.__version__}, {blas}, {platform.machine()}"
+    print(f"{options.name}, {options.inverse}, {options.dtype} on {options.backend}; {machine}")
     theirs = authors_run(options.name)
     runs = {}
     for seed in options.seeds:

@@ -32,7 +32,6 @@ TOLERANCES = {
 """Largest relative difference allowed, in float64: δ at recorded iterations up to 20, and to the end; each of α, μ, γ
 and λ; h; the recorded ∇h, Δ, Ā and G; the final and the averaged parameters."""
 
-
 CONVERSIONS: dict[str, Callable[[Any], Any]] = {"str": str, "bool": bool}
 
 
@@ -118,7 +117,19 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     # NumPy and zipfile raise much besides their own errors at bytes that are not what they should be
     except Exception as error:
         raise ValueError(f"{path} is not a whole trace: {type(error).__name__}: {error}") from error
-    missing = {"settings", "X", "Y", "W0_1", "alpha", "mu", "gamma", "lam", "h", "W_final_1"} - trace.keys()
+    missing = {
+        "settings",
+        "X",
+        "Y",
+        "W0_1",
+        "alpha",
+        "mu",
+        "gamma",
+        "lam",
+        "h",
+        "W_final_1",
+        "W_averaged_1",
+    } - trace.keys()
     if missing:
         raise ValueError(f"{path} is not a trace: it has no {', '.join(sorted(missing))}")
     # one-hot targets, say, may be stored as integers

@@ -110,6 +110,13 @@ def test_parameters_must_be_floating_point_arrays(bad):
         NETWORK.check_parameters([bad] * NETWORK.layers)
 
 
+def test_an_affine_activation_must_be_as_wide_as_its_layer():
+    affine = Affine(ACTIVATIONS["tanh"], np.eye(3), np.zeros(3), np.eye(3))
+    assert Network([2, 3, 1], [affine], "gaussian").activations[0] is affine
+    with pytest.raises(ValueError, match=r"layer 1 has 4 units, but its activation affine\(tanh\) is for 3"):
+        Network([2, 4, 1], [affine], "gaussian")
+
+
 # --- initialisations -----------------------------------------------------------------------------------------------
 
 

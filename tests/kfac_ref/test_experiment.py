@@ -276,3 +276,21 @@ def test_a_description_lacks_something(path, missing):
     del values[missing]
     with pytest.raises((KeyError, TypeError, ValueError), match=missing):
         Experiment.fromdict(values)
+
+
+def test_float64_inputs_keep_their_digits_and_their_range(tmp_path):
+    """What a file holds in float64 is not rounded on the way to a float64 run, and not made infinite on that to a
+    float32 run."""
+    X = 1e6 + np.random.default_rng(0).random((5, 3))
+    np.savez(tmp_path / "digits.npz", X=X)
+    np.testing.assert_array_equal(described(data=str(tmp_path / "digits.npz"), dtype="float64").data.X, X)
+    np.savez(tmp_path / "range.npz", X=X * 1e39)
+    with pytest.raises(ValueError, match=r'X of "range" holds 1e\+45, too large for float32; use --dtype float64'):
+        described(data=str(tmp_path / "range.npz"))
+
+
+def test_the_code_is_the_narrowest_hidden_layer(tmp_path):
+    """Also where the data are narrower."""
+    np.savez(tmp_path / "narrow.npz", X=np.random.default_rng(0).random((5, 2)))
+    p = described(data=str(tmp_path / "narrow.npz"), network=(2, 6, 5, 6, 2))
+    assert [a.name for a in p.network.activations] == ["tanh", "identity", "tanh", "identity"]

@@ -157,10 +157,10 @@ def test_averaging_weight_is_a_plain_mean_at_first():
     """With ε = 1 − 1/k the average of the first 20 is their mean; then it forgets at 0.95."""
     average = 0.0
     for k in range(1, 21):
-        epsilon = factors.averaging_weight(k)
+        epsilon = factors.averaging_weight(k, 0.95)
         average = epsilon * average + (1 - epsilon) * k**2
         assert average == pytest.approx(np.mean(np.arange(1, k + 1) ** 2), rel=1e-12)
-    assert [factors.averaging_weight(k) for k in (20, 21, 1000)] == [0.95, 0.95, 0.95]
+    assert [factors.averaging_weight(k, 0.95) for k in (20, 21, 1000)] == [0.95, 0.95, 0.95]
     assert factors.averaging_weight(10, 0.5) == 0.5
 
 
