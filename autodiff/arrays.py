@@ -6,7 +6,7 @@ was given and stays on their device, in their dtype. Only `to_numpy` and `read_s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import array_api_compat
@@ -248,3 +248,21 @@ def eigh(S: Array) -> tuple[Array, Array]:
         vectors = xp.full(S.shape, float("nan"), dtype=S.dtype, device=device(S))
         values = vectors[:, 0]
     return values, vectors
+
+
+def symmetric_operator(size: int, matmat: Callable[[Array], Array], like: Array) -> Any:
+    """The (size, size) LinearOperator of `like`'s library, SciPy's or CuPy's, whose product with (size, k) is `matmat`.
+
+    It is symmetric, so that products with its transpose are the same. TypeError for a library that has none.
+    """
+    if isinstance(like, np.ndarray):
+        from scipy.sparse.linalg import LinearOperator
+    elif array_api_compat.is_cupy_array(like):
+        from cupyx.scipy.sparse.linalg import LinearOperator
+    else:
+        raise TypeError(f"a LinearOperator is for arrays of NumPy or CuPy; got a {type(like).__name__}")
+
+    def matvec(v: Array) -> Array:
+        return matmat(v.reshape(size, 1)).reshape(size)
+
+    return LinearOperator((size, size), matvec=matvec, rmatvec=matvec, matmat=matmat, rmatmat=matmat, dtype=like.dtype)

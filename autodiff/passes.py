@@ -13,6 +13,9 @@ from autodiff.network import Network, Parameters
 
 CHUNK_SIZE = 5000
 """Cases worked through at once."""
+ENTRIES = 2**23
+"""Entries of the largest array held at once where memory would otherwise grow with what is asked for: 64 MiB in
+float64."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def backward(network: Network, parameters: Parameters, activities: Activities, D
     """g_1 … g_ℓ, each (m, d_i), from 𝒟z (m, d_ℓ): g_{i−1} = φ′_{i−1} ⊙ W_iᵀ g_i, per case and unaveraged.
 
     The derivative of the i-th parameters is then 𝒟W_i = g_i ā_{i−1}ᵀ, summed over cases g_iᵀ ā_{i−1} as matrices.
+    Several 𝒟z go back together: from (r, m, d_ℓ) come g_i of shape (r, m, d_i).
     """
     g = [Dz]
     layers = zip(parameters[:0:-1], network.activations[-2::-1], reversed(activities.saved), strict=True)
@@ -104,13 +108,31 @@ class ForwardPass:
             rows = slice(start, min(start + self.chunk_size, cases))
             yield rows, forward(self.network, self.parameters, self.X[rows, :])
 
+    def limited(self, chunk_size: int) -> ForwardPass:
+        """The same batch in chunks of at most `chunk_size` cases (at least 1); itself where they are no smaller."""
+        if chunk_size >= min(self.cases, self.chunk_size):
+            return self
+        return ForwardPass(self.network, self.parameters, self.X, max(chunk_size, 1))
+
+    @property
+    def together(self) -> int:
+        """How many tangents or cotangents go through a chunk together, so that none of their arrays, of a number for
+        each case and unit or for each parameter, has more than ENTRIES entries (at least 1)."""
+        largest = max(
+            min(self.cases, self.chunk_size) * max(self.network.sizes[1:]),
+            max(rows * columns for rows, columns in self.network.shapes),
+        )
+        return max(ENTRIES // largest, 1)
+
     def backward(self, activities: Activities, Dz: Array) -> list[Array]:
         """`backward` with this pass's network and parameters."""
         return backward(self.network, self.parameters, activities, Dz)
 
     def pull_back(self, activities: Activities, Dz: Array) -> Parameters:
-        """Jᵀ𝒟z summed over cases: the sums of 𝒟W_i = g_i ā_{i−1}ᵀ."""
-        return [g.T @ a for g, a in zip(self.backward(activities, Dz), activities.a, strict=True)]
+        """Jᵀ𝒟z summed over cases: the sums of 𝒟W_i = g_i ā_{i−1}ᵀ, (d_i, d_{i−1}+1); from several 𝒟z (r, m, d_ℓ) those
+        of each, (r, d_i, d_{i−1}+1)."""
+        transpose = namespace(Dz).matrix_transpose
+        return [transpose(g) @ a for g, a in zip(self.backward(activities, Dz), activities.a, strict=True)]
 
     def forward_mode(self, activities: Activities, directions: Sequence[Parameters]) -> Array:
         """`forward_mode` with this pass's network and parameters."""

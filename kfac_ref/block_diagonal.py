@@ -1,4 +1,4 @@
-"""F̆⁻¹, the inverse of the block-diagonal approximation F̆ = diag(F̃_{1,1}, …, F̃_{ℓ,ℓ}) (§4.2)."""
+"""The block-diagonal approximation F̆ = diag(F̃_{1,1}, …, F̃_{ℓ,ℓ}) and its inverse (§4.2)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from autodiff.arrays import Array
 from autodiff.network import Parameters
 from kfac_ref import kronecker
 from kfac_ref.damping import DampedFactors
+from kfac_ref.factors import Factors
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,10 @@ class BlockDiagonalInverse:
 def invert(damped: DampedFactors) -> BlockDiagonalInverse:
     """F̆⁻¹ from the factorised damped factors."""
     return BlockDiagonalInverse([R.T @ R for R in damped.A], [R.T @ R for R in damped.G])
+
+
+def approximate(factors: Factors) -> Factors:
+    """The factors of F̆, which are those on the diagonal, damped or not: for `kronecker_fisher.product` and `dense`."""
+    A = {index: block for index, block in factors.A.items() if index[0] == index[1]}
+    G = {index: block for index, block in factors.G.items() if index[0] == index[1]}
+    return Factors(A, G)

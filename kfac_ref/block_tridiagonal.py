@@ -1,4 +1,4 @@
-"""F̂⁻¹ = Ξᵀ Λ Ξ, the inverse of the approximation whose inverse is block-tridiagonal (§4.3).
+"""F̂, the approximation whose inverse is block-tridiagonal, and that inverse, F̂⁻¹ = Ξᵀ Λ Ξ (§4.3).
 
 F̂ agrees with F̃ on the diagonal blocks and those next to them. With i = 1 … ℓ−1,
 Ψ_{i,i+1} = Ψᴬ_{i−1,i} ⊗ Ψᴳ_{i,i+1}, Ψᴬ_{i−1,i} = Ā_{i−1,i} Ā_{i,i}⁻¹, Ψᴳ_{i,i+1} = G_{i,i+1} G_{i+1,i+1}⁻¹, and
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autodiff import arrays
 from autodiff.arrays import Array
 from autodiff.network import Parameters
 from kfac_ref import kronecker
 from kfac_ref.damping import DampedFactors
-from kfac_ref.factors import Factors
+from kfac_ref.factors import Blocks, Factors, mirrored
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,29 @@ def _regress(cross: Array, R: Array) -> tuple[Array, Array]:
     """Ψ = X M⁻¹ and Ψ M Ψᵀ for X = `cross` and M⁻¹ = RᵀR (§4.1)."""
     half = cross @ R.T
     return half @ R, half @ half.T
+
+
+def approximate(factors: Factors) -> Factors:
+    """The factors of F̂ itself, damped as `factors` are: for `kronecker_fisher.product` and `dense`.
+
+    From F̂ = Ξ⁻¹Λ⁻¹Ξ⁻ᵀ, and hence ΞF̂ = Λ⁻¹Ξ⁻ᵀ lower triangular, F̂_{i,j} = Ψ_{i,i+1} F̂_{i+1,j} for j > i+1: away from the
+    tridiagonal blocks, too, F̂ is a Kronecker product, of Ψᴬ_{i−1,i} Â_{i,j−1} and Ψᴳ_{i,i+1} Ĝ_{i+1,j}.
+
+    Raises
+    ------
+    ValueError
+        If an Ā_{i,i} or G_{i,i} that Ψ needs is not positive definite: then F̂ is for damped factors alone.
+    """
+    layers = factors.layers
+    return Factors(_complete(factors.A, "A", 0, layers - 1), _complete(factors.G, "G", 1, layers))
+
+
+def _complete(blocks: Blocks, name: str, first: int, last: int) -> Blocks:
+    upper = {(i, j): blocks[i, j] for i in range(first, last + 1) for j in (i, i + 1) if j <= last}
+    for i in range(last - 2, first - 1, -1):
+        R, pivot = arrays.inverse_square_root(blocks[i + 1, i + 1])
+        if not arrays.read_scalars(pivot)[0] > 0:
+            raise ValueError(f"the factor {name}[{i + 1},{i + 1}] is not positive definite; F̂ needs it damped (§6.3)")
+        Psi, _ = _regress(blocks[i, i + 1], R)
+        upper |= {(i, j): Psi @ upper[i + 1, j] for j in range(i + 2, last + 1)}
+    return mirrored(upper)

@@ -32,6 +32,18 @@ def pi(A: Array, G: Array, norm: str = "trace") -> Array:
     return xp.where(g > 0, xp.sqrt(a) / xp.sqrt(xp.where(g > 0, g, one)), one)
 
 
+def damp(factors: Factors, gamma: float, norm: str = "trace") -> Factors:
+    """Factored Tikhonov: Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, the other blocks as they are (§6.3)."""
+    if not gamma >= 0:
+        raise ValueError(f"gamma must be a number ≥ 0; got {gamma}")
+    A, G = dict(factors.A), dict(factors.G)
+    for i in range(1, factors.layers + 1):
+        a, g = A[i - 1, i - 1], G[i, i]
+        p = pi(a, g, norm)
+        A[i - 1, i - 1], G[i, i] = arrays.add_to_diagonal(a, p * gamma), arrays.add_to_diagonal(g, gamma / p)
+    return Factors(A, G)
+
+
 @dataclass(frozen=True)
 class DampedFactors:
     """Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, i = 1 … ℓ, factorised (§6.3)."""
@@ -50,16 +62,13 @@ def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedFact
     A factor that is not positive definite raises nothing here: see `DampedFactors.pivots`, and
     `require_positive_definite` for them once they have been read from the device.
     """
-    if not gamma >= 0:
-        raise ValueError(f"gamma must be a number ≥ 0; got {gamma}")
+    damped = damp(factors, gamma, norm)
     A: list[Array] = []
     G: list[Array] = []
     pivots = []
     for i in range(1, factors.layers + 1):
-        a, g = factors.A[i - 1, i - 1], factors.G[i, i]
-        p = pi(a, g, norm)
-        for roots, damped in ((A, arrays.add_to_diagonal(a, p * gamma)), (G, arrays.add_to_diagonal(g, gamma / p))):
-            root, pivot = arrays.inverse_square_root(damped)
+        for roots, block in ((A, damped.A[i - 1, i - 1]), (G, damped.G[i, i])):
+            root, pivot = arrays.inverse_square_root(block)
             roots.append(root)
             pivots.append(pivot)
     return DampedFactors(A, G, namespace(A[0]).reshape(namespace(A[0]).stack(pivots), (-1, 2)))

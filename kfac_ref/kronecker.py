@@ -6,6 +6,8 @@ on X itself, never on a matrix of the size of A⊗B.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autodiff import arrays
@@ -23,9 +25,34 @@ def unvec(x: Array, shape: tuple[int, int]) -> Array:
     return namespace(x).reshape(x, shape[::-1]).T
 
 
+def flatten(V: Sequence[Array]) -> Array:
+    """[vec V_1; …; vec V_ℓ]: (P,), in the order of θ."""
+    return namespace(*V).concat([vec(v) for v in V])
+
+
+def unflatten(theta: Array, shapes: Sequence[tuple[int, int]]) -> list[Array]:
+    """V_1 … V_ℓ of these shapes from [vec V_1; …; vec V_ℓ]; ValueError if it has another number of entries."""
+    ends = list(itertools.accumulate(p * q for p, q in shapes))
+    if tuple(theta.shape) != (ends[-1],):
+        raise ValueError(f"a vector in the order of θ has shape {(ends[-1],)} here; got {tuple(theta.shape)}")
+    return [unvec(theta[end - p * q : end], (p, q)) for end, (p, q) in zip(ends, shapes, strict=True)]
+
+
 def product(A: Array, B: Array, X: Array) -> Array:
     """(A⊗B) vec(X) as a matrix: B X Aᵀ."""
     return B @ X @ A.T
+
+
+def dense(A: Array, B: Array) -> Array:
+    """A⊗B itself, for small A and B, square or not."""
+    return as_block(A[:, :, None, None] * B[None, None, :, :])
+
+
+def as_block(moments: Array) -> Array:
+    """Numbers [a, b, g, h], (q, q′, p, p′), as the block (pq, p′q′) that has them where A⊗B has A_{a,b} B_{g,h}."""
+    q, q_, p, p_ = moments.shape
+    xp = namespace(moments)
+    return xp.reshape(xp.permute_dims(moments, (0, 2, 1, 3)), (q * p, q_ * p_))
 
 
 @dataclass(frozen=True)

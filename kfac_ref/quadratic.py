@@ -64,7 +64,11 @@ def minimise(products: InnerProducts, damping: float, pick: Sequence[int]) -> Mi
     pair = np.ix_(pick, pick)
     dots = products.dots[pair]
     B, b = products.forms[pair] + damping * dots, products.slopes[list(pick)]
-    coefficients = -np.linalg.pinv(B, rcond=len(b) * np.finfo(np.float64).eps) @ b
+    # Δ and δ₀ may be of very different lengths: in units in which B has ones on its diagonal
+    diagonal = np.diag(B)
+    unit = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    inverse = np.linalg.pinv(unit[:, None] * B * unit, rcond=len(b) * np.finfo(np.float64).eps)
+    coefficients = -unit * (inverse @ (unit * b))
     alpha, mu = (*coefficients, 0.0)[:2]
     change = 0.5 * coefficients @ b
     norm = np.sqrt(max(coefficients @ dots @ coefficients, 0.0))

@@ -90,6 +90,11 @@ def case_F_R(name: str, z) -> np.ndarray:
     return np.diag(p * (1 - p)) if name == "bernoulli" else np.eye(len(z))
 
 
+def case_derivative(network: Network, W, x, y) -> np.ndarray:
+    """𝒟θ of one case with the target y, (P,)."""
+    return case_J(network, W, x).T @ (case_mean(network.likelihood.name, case_forward(network, W, x)[2]) - y)
+
+
 def dense_h(network: Network, W, X, Y, eta: float) -> float:
     """h(θ) without constants."""
     losses = [case_loss(network.likelihood.name, case_forward(network, W, x)[2], y) for x, y in zip(X, Y, strict=True)]
@@ -98,12 +103,7 @@ def dense_h(network: Network, W, X, Y, eta: float) -> float:
 
 def dense_gradient(network: Network, W, X, Y, eta: float) -> np.ndarray:
     """∇h as one vector."""
-    name = network.likelihood.name
-    parts = [
-        case_J(network, W, x).T @ (case_mean(name, case_forward(network, W, x)[2]) - y)
-        for x, y in zip(X, Y, strict=True)
-    ]
-    return np.mean(parts, axis=0) + eta * flatten(W)
+    return np.mean([case_derivative(network, W, x, y) for x, y in zip(X, Y, strict=True)], axis=0) + eta * flatten(W)
 
 
 def dense_fisher(network: Network, W, X) -> np.ndarray:
@@ -113,6 +113,34 @@ def dense_fisher(network: Network, W, X) -> np.ndarray:
         J = case_J(network, W, x)
         total = total + J.T @ case_F_R(network.likelihood.name, case_forward(network, W, x)[2]) @ J
     return total / len(X)
+
+
+def dense_empirical(network: Network, W, X, Y) -> np.ndarray:
+    """The empirical Fisher: mean of the outer products of each case's derivative with the data's target, (P, P)."""
+    derivatives = [case_derivative(network, W, x, y) for x, y in zip(X, Y, strict=True)]
+    return np.mean([np.outer(D, D) for D in derivatives], axis=0)
+
+
+def case_outcomes(name: str, z) -> list[tuple[float, np.ndarray]]:
+    """(probability, y) for all targets; for the Gaussian d pairs z ± √d e_c, whose first three moments are the same."""
+    p, d = case_mean(name, z), len(z)
+    if name == "categorical":
+        return list(zip(p, np.eye(d), strict=True))
+    if name == "bernoulli":
+        ys = [np.array([b >> i & 1 for i in range(d)], dtype=float) for b in range(2**d)]
+        return [(float(np.prod(np.where(y == 1, p, 1 - p))), y) for y in ys]
+    return [(1 / (2 * d), z + sign * np.sqrt(d) * e) for e in np.eye(d) for sign in (1, -1)]
+
+
+def dense_exact_G(network: Network, W, X) -> dict[tuple[int, int], np.ndarray]:
+    """G_{i,j} for all pairs, the expectation over y exact: the mean of Dᵢᵀ F_R Dⱼ, Dᵢ = dz/ds_i."""
+    G, layers = {}, range(network.layers)
+    for x in X:
+        D, F_R = case_jacobians(network, W, x), case_F_R(network.likelihood.name, case_forward(network, W, x)[2])
+        for i in layers:
+            for j in layers:
+                G[i + 1, j + 1] = G.get((i + 1, j + 1), 0.0) + D[i].T @ F_R @ D[j] / len(X)
+    return G
 
 
 def dense_factors(network: Network, W, X, sampled):
@@ -185,3 +213,10 @@ def dense_tridiagonal_inverse(A, G, gamma: float) -> np.ndarray:
         Xi[i, i + 1] = -Psi
     Xi, Lambda = assemble(Xi, layers), assemble(Lambda, layers)
     return Xi.T @ Lambda @ Xi
+
+
+def dense_kronecker(A, G) -> np.ndarray:
+    """F̃ as one matrix, from the blocks of Ā and G for all pairs."""
+    layers = max(i for i, _ in G)
+    pairs = [(i, j) for i in range(1, layers + 1) for j in range(1, layers + 1)]
+    return assemble({(i, j): kronecker_block(A, G, i, j) for i, j in pairs}, layers)

@@ -7,9 +7,10 @@ import sys
 import array_api_strict
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 
 from autodiff import arrays
-from tests.conftest import assert_close, assert_home, is_float32, positive_definite, to
+from tests.conftest import assert_close, assert_home, is_float32, make_like, positive_definite, to
 
 EXTREMES = np.array([-1e30, -1e4, -710.0, -104.0, -88.0, -1.0, 0.0, 1.0, 88.0, 104.0, 710.0, 1e4, 1e30])
 
@@ -181,3 +182,38 @@ def test_eigh(like, rng):
     V = arrays.to_numpy(vectors)
     assert_close(vectors @ to(like, np.diag(arrays.to_numpy(values))) @ vectors.T, S, like)
     np.testing.assert_allclose(V.T @ V, np.eye(5), atol=1e-5 if is_float32(like) else 1e-13)
+
+
+def test_symmetric_operator(rng):
+    S = positive_definite(rng, 4)
+    operator = arrays.symmetric_operator(4, lambda V: S @ V, np.zeros(0))
+    assert isinstance(operator, scipy.sparse.linalg.LinearOperator)
+    assert operator.shape == (4, 4) and operator.dtype == np.float64
+    v, V = rng.standard_normal(4), rng.standard_normal((4, 3))
+    for matrix in (operator, operator.T, operator.H):
+        np.testing.assert_allclose(matrix @ v, S @ v, rtol=1e-12)
+        np.testing.assert_allclose(matrix @ v[:, None], S @ v[:, None], rtol=1e-12)
+        np.testing.assert_allclose(matrix @ V, S @ V, rtol=1e-12)
+    solution, info = scipy.sparse.linalg.cg(operator, v, rtol=1e-12)
+    assert info == 0
+    np.testing.assert_allclose(solution, np.linalg.solve(S, v), rtol=1e-10)
+
+
+def test_symmetric_operator_on_cupy(rng):
+    like = make_like("cupy-float64")
+    import cupyx.scipy.sparse.linalg
+
+    S, v, V = (to(like, x) for x in (positive_definite(rng, 4), rng.standard_normal(4), rng.standard_normal((4, 3))))
+    operator = arrays.symmetric_operator(4, lambda V: S @ V, like)
+    assert isinstance(operator, cupyx.scipy.sparse.linalg.LinearOperator)
+    for matrix in (operator, operator.T, operator.H):
+        assert_close(matrix @ v, arrays.to_numpy(S @ v), like)
+        assert_close(matrix @ V, arrays.to_numpy(S @ V), like)
+    solution, info = cupyx.scipy.sparse.linalg.cg(operator, v, tol=1e-12)
+    assert info == 0
+    assert_close(solution, np.linalg.solve(arrays.to_numpy(S), arrays.to_numpy(v)), like, 1e-9)
+
+
+def test_symmetric_operator_needs_a_library_that_has_them():
+    with pytest.raises(TypeError, match="LinearOperator is for arrays of NumPy or CuPy; got a Array"):
+        arrays.symmetric_operator(4, lambda V: V, array_api_strict.zeros(0))

@@ -61,6 +61,20 @@ def test_forward_mode(problem, like, rng):
     assert_close(J, expected, like)
 
 
+def test_backward_of_several_cotangents_is_that_of_each(problem, like, rng):
+    network, there, W, X = problem
+    Dz = rng.standard_normal((3, 6, network.sizes[-1]))
+    parameters, inputs, cotangents = to(like, W, X, Dz)
+    forward_pass = ForwardPass(there, parameters, inputs)
+    ((_, activities),) = forward_pass.chunks()
+    D = [case_jacobians(network, W, x) for x in X]
+    g = [np.array([[D[m][i].T @ dz[m] for m in range(6)] for dz in Dz]) for i in range(network.layers)]
+    assert_all_close(forward_pass.backward(activities, cotangents), g, like)
+    a = [np.array([case_forward(network, W, x)[0][i] for x in X]) for i in range(network.layers)]
+    sums = [np.array([g_r.T @ a_i for g_r in g_i]) for g_i, a_i in zip(g, a, strict=True)]
+    assert_all_close(forward_pass.pull_back(activities, cotangents), sums, like)
+
+
 @settings(max_examples=200)
 @given(problems())
 def test_forward_mode_by_differences(p):
@@ -144,3 +158,22 @@ def test_head_is_the_first_cases(like, rng):
         like,
     )
     assert head.head(9) is head
+
+
+def test_smaller_chunks_of_the_same_batch(rng):
+    network = Network([2, 3, 1], "tanh", "gaussian")
+    whole = ForwardPass(network, random_parameters(rng, network), rng.standard_normal((7, 2)), chunk_size=5)
+    assert whole.limited(5) is whole and whole.limited(100) is whole
+    assert [rows.stop - rows.start for rows, _ in whole.limited(3).chunks()] == [3, 3, 1]
+    assert whole.limited(0).chunk_size == 1
+
+
+def test_what_goes_through_a_chunk_together_is_bounded(monkeypatch, rng):
+    """By the largest of their arrays: (cases of a chunk) × (widest layer), or the largest W_i."""
+    network = Network([50, 3, 4], "tanh", "gaussian")
+    W, X = random_parameters(rng, network), rng.standard_normal((100, 50))
+    monkeypatch.setattr(passes, "ENTRIES", 2000)
+    assert ForwardPass(network, W, X).together == 2000 // (100 * 4)
+    assert ForwardPass(network, W, X, chunk_size=10).together == 2000 // (51 * 3)
+    monkeypatch.setattr(passes, "ENTRIES", 100)
+    assert ForwardPass(network, W, X).together == 1

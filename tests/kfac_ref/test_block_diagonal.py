@@ -31,3 +31,13 @@ def test_multiples_of_the_identity(like):
     factors = Factors({(0, 0): to(like, 4 * np.eye(3))}, {(1, 1): to(like, np.eye(2))})
     U = block_diagonal.invert(damping.factorise(factors, 2.0)).apply([to(like, np.ones((2, 3)))])
     assert_all_close(U, [np.full((2, 3), 1 / 16)], like)
+
+
+def test_approximate_keeps_the_diagonal_blocks(like, rng):
+    network = Network([3, 2, 4, 2], "tanh", "gaussian")
+    W, X, Y = random_parameters(rng, network), rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
+    A, G = dense_factors(network, W, X, Y)
+    there = Factors({i: to(like, a) for i, a in A.items()}, {i: to(like, g) for i, g in G.items()})
+    ours = block_diagonal.approximate(there)
+    assert set(ours.A) == {(0, 0), (1, 1), (2, 2)} and set(ours.G) == {(1, 1), (2, 2), (3, 3)}
+    assert all(ours.A[i] is there.A[i] for i in ours.A) and all(ours.G[i] is there.G[i] for i in ours.G)

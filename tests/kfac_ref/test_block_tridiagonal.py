@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from autodiff import Network
+from autodiff.arrays import to_numpy
 from kfac_ref import block_tridiagonal, damping
 from kfac_ref.factors import Factors
-from tests.conftest import assert_all_close, random_parameters, to
+from tests.conftest import assert_all_close, assert_close, random_parameters, to, tolerance
 from tests.dense import (
     assemble,
     damped_blocks,
@@ -106,3 +107,27 @@ def test_without_correlations_it_is_the_block_diagonal_inverse(like, rng):
     V = [rng.standard_normal(shape) for shape in network.shapes]
     U = invert(like, A, G).apply(to(like, V))
     assert_all_close(U, unflatten(dense_diagonal_inverse(A, G, GAMMA) @ flatten(V), network), like)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_what_defines_the_approximation(like, rng, sizes):
+    """F̂'s factors on the tridiagonal blocks are those given, Â and Ĝ are symmetric, and the inverse of the dense F̂, by
+    NumPy, is block-tridiagonal."""
+    network, A, G = make(rng, sizes)
+    A, G = damped_blocks(A, G, GAMMA)
+    near = [{(i, j): to(like, b) for (i, j), b in blocks.items() if j - i in (0, 1)} for blocks in (A, G)]
+    ours = block_tridiagonal.approximate(Factors(*near))
+    assert set(ours.A) == set(A) and set(ours.G) == set(G)
+    for blocks, given in ((ours.A, A), (ours.G, G)):
+        for (i, j), block in blocks.items():
+            if abs(i - j) <= 1:
+                assert_close(block, given[i, j], like)
+            assert_close(block.T, to_numpy(blocks[j, i]), like)
+    F = assemble(
+        {(i, j): np.kron(to_numpy(ours.A[i - 1, j - 1]), to_numpy(block)) for (i, j), block in ours.G.items()},
+        network.layers,
+    )
+    blocks = split(np.linalg.inv(F.astype(float)), [p * q for p, q in network.shapes])
+    for (i, j), block in blocks.items():
+        if abs(i - j) > 1:
+            assert np.abs(block).max() < tolerance(like) * max(np.abs(b).max() for b in blocks.values())

@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy.sparse.linalg import LinearOperator, cg
 
-from autodiff import Network
-from autodiff.arrays import to_numpy
+from autodiff import Network, passes
 from autodiff.passes import ForwardPass, backward, forward
 from kfac_ref import fisher
-from tests.conftest import assert_all_close, assert_close, random_parameters, to
-from tests.dense import case_F_R, case_forward, case_mean, dense_fisher, flatten, unflatten
+from tests.conftest import assert_all_close, assert_close, make_like, random_parameters, random_targets, to
+from tests.dense import (
+    case_derivative,
+    case_F_R,
+    case_forward,
+    case_outcomes,
+    dense_empirical,
+    dense_fisher,
+    flatten,
+    split,
+    unflatten,
+)
 from tests.strategies import problems
 
 NAMES = ["bernoulli", "categorical", "gaussian"]
@@ -52,16 +62,7 @@ def test_is_the_expectation_of_squared_derivatives_over_the_models_targets(rng, 
     P = sum(p * q for p, q in network.shapes)
     expectation = np.zeros((P, P))
     for x in X:
-        z = case_forward(network, W, x)[2]
-        p = case_mean(name, z)
-        if name == "categorical":
-            outcomes = list(zip(p, np.eye(3), strict=True))
-        elif name == "bernoulli":
-            ys = [np.array([b >> i & 1 for i in range(3)], dtype=float) for b in range(8)]
-            outcomes = [(np.prod(np.where(y == 1, p, 1 - p)), y) for y in ys]
-        else:
-            outcomes = [(1 / 6, z + sign * np.sqrt(3) * e) for e in np.eye(3) for sign in (1, -1)]
-        for probability, y in outcomes:
+        for probability, y in case_outcomes(name, case_forward(network, W, x)[2]):
             activities = forward(network, W, x[None, :])
             g = backward(network, W, activities, network.likelihood.derivative(activities.z, y[None, :]))
             D = flatten([g_i.T @ a for g_i, a in zip(g, activities.a, strict=True)])
@@ -110,14 +111,140 @@ def test_forms_are_products_and_chunks_change_nothing(p):
         )
 
 
-def test_sampled_targets_estimate_it(rng):
-    """Monte Carlo: the mean of (𝒟θᵀv)² over 32 000 sampled targets agrees with vᵀFv to 5 standard errors."""
-    network, W, X, directions = make(rng, "categorical")
-    many = np.repeat(X, 4000, axis=0)
-    activities = forward(network, W, many)
-    y = network.likelihood.sample(activities.z, (11,))
-    g = backward(network, W, activities, network.likelihood.derivative(activities.z, y))
-    v = directions[0]
-    slopes = sum(np.einsum("mi,ij,mj->m", g[i], v[i], activities.a[i]) for i in range(3))
-    exact = float(to_numpy(fisher.quadratic_forms(ForwardPass(network, W, X), [v]))[0, 0])
-    assert abs(np.mean(slopes**2) - exact) < 5 * np.std(slopes**2) / np.sqrt(len(many))
+# --- the LinearOperator ----------------------------------------------------------------------------------------------
+
+
+def relative(actual, desired) -> float:
+    """The largest difference, relative to the largest entry, if that is not 0."""
+    return float(np.abs(actual - desired).max() / (np.abs(desired).max() or 1.0))
+
+
+@pytest.mark.parametrize("entries", [2**23, 100, 1])
+@pytest.mark.parametrize("chunk_size", [100, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_matmat_against_the_dense_matrix(monkeypatch, like, rng, name, chunk_size, entries):
+    """All columns at once, a few at a time or one by one, as memory allows."""
+    monkeypatch.setattr(passes, "ENTRIES", entries)
+    network, W, X, _ = make(rng, name)
+    Y, V = random_targets(rng, name, 8, 3), rng.standard_normal((sum(p * q for p, q in network.shapes), 5))
+    parameters, inputs, targets, there = to(like, W, X, Y, V)
+    forward_pass = ForwardPass(network, parameters, inputs, chunk_size)
+    assert_close(fisher.matmat(forward_pass, there), dense_fisher(network, W, X) @ V, like)
+    assert_close(fisher.matmat(forward_pass, there, targets), dense_empirical(network, W, X, Y) @ V, like)
+    assert_close(fisher.matmat(forward_pass, there[:, :0]), V[:, :0], like)
+
+
+@settings(max_examples=120)
+@given(problems(max_layers=4, max_width=4))
+def test_operator_against_the_dense_matrix(p):
+    F, E = dense_fisher(p.network, p.W, p.X), dense_empirical(p.network, p.W, p.X, p.Y)
+    forward_pass = ForwardPass(p.network, p.W, p.X, 4)
+    operator = fisher.operator(forward_pass)
+    assert isinstance(operator, LinearOperator) and operator.shape == F.shape
+    v, V = p.rng.standard_normal(len(F)), p.rng.standard_normal((len(F), 3))
+    assert relative(operator @ v, F @ v) < 1e-9
+    assert relative(operator.T @ V, F @ V) < 1e-9
+    assert relative(fisher.operator(forward_pass, damping=0.3) @ V, F @ V + 0.3 * V) < 1e-9
+    assert relative(fisher.operator(forward_pass, targets=p.Y) @ V, E @ V) < 1e-9
+    # the routes to F agree: by F_R between J and Jᵀ, by its square root, and uᵀFv by forward-mode passes alone
+    assert relative(operator @ np.eye(len(F)), fisher.dense(forward_pass)) < 1e-9
+    u = [unflatten(V[:, r], p.network) for r in range(3)]
+    assert relative(fisher.quadratic_forms(forward_pass, u), V.T @ (operator @ V)) < 1e-9
+
+
+def test_operator_is_solved_with_by_scipy(rng):
+    network, W, X, _ = make(rng, "categorical")
+    F, b = dense_fisher(network, W, X), rng.standard_normal(sum(p * q for p, q in network.shapes))
+    solution, info = cg(fisher.operator(ForwardPass(network, W, X), damping=0.1), b, rtol=1e-12)
+    assert info == 0
+    np.testing.assert_allclose(solution, np.linalg.solve(F + 0.1 * np.eye(len(F)), b), rtol=1e-8)
+
+
+def test_operator_on_cupy(rng):
+    like = make_like("cupy-float64")
+    from cupyx.scipy.sparse.linalg import LinearOperator as CuPyOperator
+
+    network, W, X, directions = make(rng, "bernoulli")
+    operator = fisher.operator(ForwardPass(network, *to(like, W, X)), damping=0.1)
+    assert isinstance(operator, CuPyOperator)
+    V = np.stack([flatten(v) for v in directions], axis=1)
+    expected = dense_fisher(network, W, X) @ V + 0.1 * V
+    assert_close(operator @ to(like, V), expected, like)
+    assert_close(operator @ to(like, V[:, 0]), expected[:, 0], like)
+
+
+def test_operator_refuses_targets_of_another_batch(rng):
+    network, W, X, _ = make(rng, "gaussian")
+    with pytest.raises(ValueError, match="X has 8 cases and Y has 7"):
+        fisher.operator(ForwardPass(network, W, X), targets=np.zeros((7, 3)))
+
+
+# --- the dense matrix and its blocks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entries", [2**23, 300, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_dense_and_blocks_on_every_library(monkeypatch, like, rng, name, entries):
+    """Also where memory allows but a few cases, or one, at once."""
+    monkeypatch.setattr(passes, "ENTRIES", entries)
+    monkeypatch.setattr(fisher, "ENTRIES", entries)
+    network, W, X, _ = make(rng, name)
+    Y = random_targets(rng, name, 8, 3)
+    parameters, inputs, targets = to(like, W, X, Y)
+    forward_pass = ForwardPass(network, parameters, inputs, 5)
+    widths = [p * q for p, q in network.shapes]
+    for expected, ours, given_targets in (
+        (dense_fisher(network, W, X), fisher.dense(forward_pass), None),
+        (dense_empirical(network, W, X, Y), fisher.dense_empirical(forward_pass, targets), targets),
+    ):
+        assert_close(ours, expected, like)
+        for (i, j), block in split(expected, widths).items():
+            assert_close(fisher.block(forward_pass, i, j, given_targets), block, like)
+
+
+@settings(max_examples=120)
+@given(problems(max_layers=4, max_width=5))
+def test_dense_and_blocks_against_jacobians(p):
+    forward_pass = ForwardPass(p.network, p.W, p.X, 4)
+    F, E = dense_fisher(p.network, p.W, p.X), dense_empirical(p.network, p.W, p.X, p.Y)
+    assert relative(fisher.dense(forward_pass), F) < 1e-9
+    assert relative(fisher.dense_empirical(forward_pass, p.Y), E) < 1e-9
+    widths = [a * b for a, b in p.network.shapes]
+    for (i, j), block in split(F, widths).items():
+        assert relative(fisher.block(forward_pass, i, j), block) < 1e-9
+    for (i, j), block in split(E, widths).items():
+        assert relative(fisher.block(forward_pass, i, j, targets=p.Y), block) < 1e-9
+
+
+@settings(max_examples=40)
+@given(problems(max_layers=3, max_width=3, max_cases=3))
+def test_dense_is_the_sum_over_all_targets(p):
+    """Another route: 𝒟θ 𝒟θᵀ of every y that can be, with its probability."""
+    expected, name = 0.0, p.network.likelihood.name
+    for x in p.X:
+        for probability, y in case_outcomes(name, case_forward(p.network, p.W, x)[2]):
+            D = case_derivative(p.network, p.W, x, y)
+            expected = expected + probability * np.outer(D, D) / len(p.X)
+    assert relative(fisher.dense(ForwardPass(p.network, p.W, p.X)), expected) < 1e-9
+
+
+@settings(max_examples=40)
+@given(problems(max_layers=3, max_width=3, max_cases=4))
+def test_dense_by_differences(p):
+    """J of each case by differences of the outputs, in nothing but forward passes."""
+    expected, theta, step = 0.0, flatten(p.W), 1e-5
+    for x in p.X:
+
+        def z(vector, x=x):
+            return case_forward(p.network, unflatten(vector, p.network), x)[2]
+
+        J = np.stack([(z(theta + step * e) - z(theta - step * e)) / (2 * step) for e in np.eye(len(theta))], axis=1)
+        expected = expected + J.T @ case_F_R(p.network.likelihood.name, z(theta)) @ J / len(p.X)
+    assert relative(fisher.dense(ForwardPass(p.network, p.W, p.X)), expected) < 1e-6
+
+
+def test_blocks_are_those_of_a_layer_that_exists(rng):
+    network, W, X, _ = make(rng, "gaussian")
+    for i, j in ((0, 1), (1, 4)):
+        with pytest.raises(ValueError, match=r"there is no layer [04]: the layers of the network .* are 1 … 3"):
+            fisher.block(ForwardPass(network, W, X), i, j)

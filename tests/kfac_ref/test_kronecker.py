@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autodiff.arrays import to_numpy
 from kfac_ref import kronecker
-from tests.conftest import assert_close, positive_definite, to
+from tests.conftest import assert_all_close, assert_close, positive_definite, to
 
 
 def test_vec_stacks_columns(like):
@@ -17,6 +17,27 @@ def test_vec_stacks_columns(like):
     x = kronecker.vec(to(like, X))
     assert_close(x, np.arange(1.0, 7.0), like)
     assert_close(kronecker.unvec(x, (2, 3)), X, like)
+
+
+def test_flatten_stacks_the_layers(like):
+    V = [np.array([[1.0, 3.0], [2.0, 4.0]]), np.array([[5.0, 6.0, 7.0]])]
+    theta = kronecker.flatten(to(like, V))
+    assert_close(theta, np.arange(1.0, 8.0), like)
+    assert_all_close(kronecker.unflatten(theta, [(2, 2), (1, 3)]), V, like)
+    with pytest.raises(ValueError, match=r"a vector in the order of θ has shape \(6,\) here; got \(7,\)"):
+        kronecker.unflatten(theta, [(2, 2), (1, 2)])
+
+
+def test_dense(like, rng):
+    A, B = rng.standard_normal((2, 3)), rng.standard_normal((4, 1))
+    assert_close(kronecker.dense(*to(like, A, B)), np.kron(A, B), like)
+
+
+def test_as_block_puts_moments_where_the_product_has_them(like, rng):
+    """With a sum of products A_{a,b} B_{g,h} the block is the sum of the Kronecker products."""
+    A, B = rng.standard_normal((5, 2, 3)), rng.standard_normal((5, 4, 2))
+    expected = sum(np.kron(a, b) for a, b in zip(A, B, strict=True))
+    assert_close(kronecker.as_block(to(like, np.einsum("nab,ngh->abgh", A, B))), expected, like)
 
 
 @pytest.mark.parametrize(("p", "q"), [(1, 1), (1, 4), (3, 1), (3, 4)])

@@ -117,3 +117,15 @@ def test_zero_directions(rng):
     assert quadratic.minimise(products, DAMPING, [0, 1]) == quadratic.minimise(products, DAMPING, [0])
     nothing = quadratic.minimise(InnerProducts(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2)), DAMPING, [0, 1])
     assert (nothing.alpha, nothing.mu, nothing.change, nothing.norm) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("ratio", [1e-8, 1e-4, 1e6, 1e10])
+def test_minimise_directions_of_very_different_lengths(rng, ratio):
+    """Scaling δ₀ by r scales μ by 1/r and changes nothing else."""
+    *_, products = dense_problem(rng)
+    expected = quadratic.minimise(products, DAMPING, [0, 1])
+    scale = np.array([1.0, ratio])
+    forms, dots = (scale[:, None] * x * scale for x in (products.forms, products.dots))
+    ours = quadratic.minimise(InnerProducts(forms, dots, scale * products.slopes), DAMPING, [0, 1])
+    np.testing.assert_allclose([ours.alpha, ours.mu * ratio], [expected.alpha, expected.mu], rtol=1e-11)
+    assert ours.change == pytest.approx(expected.change, rel=1e-11)
