@@ -1,4 +1,4 @@
-"""The command `kfac-ref`: `train` and `plot`."""
+"""The command `kfac-ref`: `train` and `plot`, and those of the oracle."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from autodiff.names import nearest
 from kfac_ref import datasets, optimizer, plots, reporting, runs
 from kfac_ref.baselines import SGDSettings
 from kfac_ref.experiment import Experiment, prepare, require_known
+from kfac_ref.oracle import commands as oracle_commands
 from kfac_ref.settings import PRESETS, Settings
 
 ITERATIONS = 800
@@ -131,6 +132,7 @@ def _parser() -> Parser:
     plot.set_defaults(command=_plot, option_names=["--out"])
     plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
     plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    oracle_commands.register(commands, _sizes)
     return parser
 
 

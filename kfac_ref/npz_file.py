@@ -5,10 +5,14 @@ was expected.
 """
 
 import zipfile
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from kfac_ref.files import write_whole
 
 KEYS = ("X", "Y", "X_test", "Y_test")
 # More classes than this are taken for a mistake, such as identifiers or seconds in place of labels.
@@ -37,7 +41,7 @@ def read_npz(path: Path) -> Arrays:
         If the archive is damaged or holds pickled objects, or an array is not as above, is empty, is complex, has a NaN
         or an infinity, or does not fit the others.
     """
-    arrays, found = _raw_npz(path)
+    arrays, found = read_archive(path, KEYS)
     if "X" not in arrays:
         near = [key for key in found if key[:1] in "xX" or get_close_matches(key.lower(), ["x", "inputs", "x_test"])]
         hint = f"; {near[0]!r} is near, but names must be exactly X, Y, X_test, Y_test" if near else ""
@@ -48,8 +52,14 @@ def read_npz(path: Path) -> Arrays:
     return result
 
 
-def _raw_npz(path: Path) -> tuple[Arrays, list[str]]:
-    """The arrays under the four keys as they are in the file, and all its keys."""
+def read_archive(path: Path, keys: Sequence[str] | None = None) -> tuple[Arrays, list[str]]:
+    """The arrays of an `.npz` under `keys` (default: all) as they are in the file, and the names of all.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, is no archive or a damaged one, or an array that is read holds pickled objects.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(2)
@@ -64,7 +74,7 @@ def _raw_npz(path: Path) -> tuple[Arrays, list[str]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = list(archive.files)
-            for key in KEYS:
+            for key in found if keys is None else keys:
                 if key in found:
                     arrays[key] = np.asarray(archive[key])
     # NumPy and zipfile raise much besides their own errors at bytes that are not what they should be.
@@ -78,22 +88,34 @@ def _raw_npz(path: Path) -> tuple[Arrays, list[str]]:
     return arrays, found
 
 
-def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
-    """As finite float64 if they are float64, else as finite float32; or ValueError."""
+def write_archive(path: Path, arrays: Arrays) -> None:
+    """Write an `.npz` whole or not at all: in C order, not compressed, and with no date, so that the same arrays give
+    the same bytes."""
+    ordered: dict[str, Any] = {key: np.asarray(array, order="C") for key, array in arrays.items()}
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **ordered))
+
+
+def finite(path: Path | str, key: str, array: np.ndarray, dtype: type) -> np.ndarray:
+    """`array` as finite real numbers of `dtype`; ValueError naming the file, the key and the entry if it is not."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: key {key!r} has dtype {array.dtype}, expected real numbers")
-    if 0 in array.shape:
-        raise ValueError(f"{path}: key {key!r} has shape {array.shape}, expected at least one case and one column")
     with np.errstate(over="ignore"):
-        numbers = np.ascontiguousarray(array, dtype=np.float64 if array.dtype == np.float64 else np.float32)
+        numbers: np.ndarray = np.asarray(array, dtype=dtype, order="C")
     bad = ~np.isfinite(numbers)
     if bad.any():
         place = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
-        where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
+        where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place, strict=False))
         value = array[place]
-        note = "" if not np.isfinite(value) else ", too large for float32"
-        raise ValueError(f"{path}: key {key!r} is {value} at {where}{note}, expected finite numbers")
+        note = "" if not np.isfinite(value) else f", too large for {numbers.dtype}"
+        raise ValueError(f"{path}: key {key!r} is {value} at {where or 'its one entry'}{note}, expected finite numbers")
     return numbers
+
+
+def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    """As finite float64 if they are float64, else as finite float32; or ValueError."""
+    if 0 in array.shape:
+        raise ValueError(f"{path}: key {key!r} has shape {array.shape}, expected at least one case and one column")
+    return finite(path, key, array, np.float64 if array.dtype == np.float64 else np.float32)
 
 
 def _inputs(path: Path, key: str, array: np.ndarray) -> np.ndarray:

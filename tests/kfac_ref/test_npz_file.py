@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from kfac_ref.npz_file import one_hot, read_npz
+from kfac_ref.npz_file import one_hot, read_npz, write_archive
 
 X = np.arange(12.0).reshape(4, 3)
 
@@ -164,3 +164,14 @@ def test_unreadable(tmp_path):
 
 def test_one_hot_of_nothing():
     assert one_hot("f", {}) == {}
+
+
+def test_written_arrays_are_in_c_order_and_the_same_bytes_each_time(tmp_path):
+    arrays = {"X": X.T, "n": np.asarray(3.0), "settings": np.asarray("{}")}
+    for name in ("a", "b"):
+        write_archive(tmp_path / name, arrays)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with np.load(tmp_path / "a", allow_pickle=False) as archive:
+        assert archive["X"].flags.c_contiguous and archive["n"].shape == ()
+        np.testing.assert_array_equal(archive["X"], X.T)
+        assert str(archive["settings"]) == "{}"

@@ -1,0 +1,213 @@
+"""A case: a network at one point, with data, to be judged; and its file.
+
+The file is an `.npz` without pickles: `settings`, a JSON string (layers, activations, likelihood, optionally gamma,
+lambda, eta, inverse); `X`, `Y`, `W_i`; optionally `V_i`, a direction, and `sampled`, targets. What else is in it is
+left alone, unless its name looks like a slip.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autodiff import arrays
+from autodiff.arrays import Array, to_numpy
+from autodiff.names import closest
+from autodiff.network import Network, Parameters
+from autodiff.passes import ForwardPass
+from kfac_ref.npz_file import finite, listed, read_archive, write_archive
+from kfac_ref.settings import INVERSES
+
+REQUIRED = ("layers", "activations", "likelihood")
+NUMBERS = {"gamma": "gamma", "lambda": "lam", "eta": "eta"}
+"""Optional keys of the settings, and what they are called in `Case`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network at the point θ with N cases of data. Arrays are of one library, dtype and device, those of W_1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        In one line that names the array, or the number, and what was expected.
+    """
+
+    network: Network
+    parameters: Parameters
+    X: Array
+    """(N, d_0)."""
+    Y: Array
+    """(N, d_ℓ): one-hot rows or probabilities, [0, 1], or reals, by the likelihood."""
+    gamma: float | None = None
+    """γ of the factored Tikhonov damping (§6.3)."""
+    lam: float | None = None
+    """λ (§6.4)."""
+    eta: float = 0.0
+    """The ℓ₂ coefficient η: h and ∇h include it."""
+    V: Parameters | None = None
+    """A direction, V_i of the shape of W_i: F V is computed, and it is δ₀ (§7)."""
+    sampled: Array | None = None
+    """Targets drawn from the model, one row per case, (N, d_ℓ)."""
+    inverse: str = "block-diagonal"
+    """Whether Δ is −F̆⁻¹∇h or −F̂⁻¹∇h; one of `INVERSES`."""
+
+    def __post_init__(self) -> None:
+        for key, name in NUMBERS.items():
+            value = getattr(self, name)
+            if value is None and name != "eta":
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                raise ValueError(f"{key} is {value!r}, expected a finite number ≥ 0")
+            object.__setattr__(self, name, float(value))
+        closest(self.inverse, INVERSES, "inverse")
+        for name, layers in (("W", self.parameters), ("V", self.V)):
+            if layers is not None and len(layers) != self.network.layers:
+                raise ValueError(
+                    f"{name} has {len(layers)} arrays, but the network {self.network} has {self.network.layers} layers"
+                )
+        for name, x, shape, what in self._arrays():
+            arrays.require_floating(x, name)
+            arrays.require_alike(x, self.parameters[0], name)
+            if tuple(x.shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {shape}: {what}")
+            finite("case", name, to_numpy(x), np.float64)
+        if self.cases < 1:
+            raise ValueError(f"X has shape {tuple(self.X.shape)}, expected at least one case")
+        for name, targets in (("Y", self.Y), ("sampled", self.sampled)):
+            if targets is not None:
+                self.network.likelihood.check_targets(to_numpy(targets), name)
+
+    def _arrays(self) -> Iterator[tuple[str, Array, tuple[int, ...], str]]:
+        """Each array's name in a file, itself, the shape it must have, and why."""
+        for name, layers in (("W", self.parameters), ("V", self.V)):
+            for i, (x, shape) in enumerate(zip(layers or (), self.network.shapes, strict=False), start=1):
+                yield f"{name}_{i}", x, shape, f"(d_{i}, d_{i - 1} + 1), the bias column last"
+        d, d_out = self.network.sizes[0], self.network.sizes[-1]
+        N = self.X.shape[0] if getattr(self.X, "ndim", 0) else 1
+        yield "X", self.X, (N, d), f"one row per case, the network has {d} inputs"
+        yield "Y", self.Y, (N, d_out), f"a row for each of X, the network has {d_out} outputs"
+        if self.sampled is not None:
+            yield "sampled", self.sampled, (N, d_out), f"a row for each of X, the network has {d_out} outputs"
+
+    @property
+    def cases(self) -> int:
+        """N."""
+        return self.X.shape[0]
+
+    @property
+    def gamma_used(self) -> float | None:
+        """γ, which is sqrt(λ+η) where λ alone is given (§6.3); None where neither is."""
+        if self.gamma is None and self.lam is not None:
+            return math.sqrt(self.lam + self.eta)
+        return self.gamma
+
+    @property
+    def damping_used(self) -> float | None:
+        """λ+η, which is γ² where γ alone is given; None where neither is."""
+        if self.lam is not None:
+            return self.lam + self.eta
+        return None if self.gamma is None else self.gamma**2
+
+    @cached_property
+    def forward_pass(self) -> ForwardPass:
+        """The forward pass over all cases, shared by whatever is computed of them."""
+        return ForwardPass(self.network, self.parameters, self.X)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Case:
+        """The case in a file, in NumPy and float64; ValueError naming the file and what is wrong in it."""
+        path = Path(path)
+        found, names = read_archive(path)
+        settings = _settings(path, found)
+        try:
+            network = Network(settings["layers"], settings["activations"], settings["likelihood"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: key 'settings': {error}") from None
+        wanted = ["X", "Y"] + [f"W_{i}" for i in range(1, network.layers + 1)]
+        optional = ["sampled"] + [f"V_{i}" for i in range(1, network.layers + 1)]
+        if any(key in found for key in optional[1:]):
+            wanted += optional[1:]
+        for key in wanted:
+            if key not in found:
+                raise ValueError(f"{path}: key {key!r} is missing, found {listed(names)}; the network is {network}")
+        for key in found:
+            if key[:2] in ("W_", "V_") and key not in wanted:
+                raise ValueError(f"{path}: key {key!r}, but the network {network} has {network.layers} layers")
+        _refuse_slips(path, "key", list(found), ["settings", *wanted, *optional])
+        numbers = {k: finite(path, k, x, np.float64) for k, x in found.items() if k in (*wanted, *optional)}
+        given = {name: settings[key] for key, name in NUMBERS.items() if settings.get(key) is not None}
+        try:
+            return cls(
+                network,
+                [numbers[f"W_{i}"] for i in range(1, network.layers + 1)],
+                numbers["X"],
+                numbers["Y"],
+                V=[numbers[f"V_{i}"] for i in range(1, network.layers + 1)] if "V_1" in numbers else None,
+                sampled=numbers.get("sampled"),
+                inverse=settings.get("inverse") or "block-diagonal",
+                **given,
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the case's file: whole or not at all, and the same bytes for the same case.
+
+        Raises
+        ------
+        ValueError
+            If an activation is not one of the table, as only its name can be written.
+        """
+        names = [phi.name for phi in self.network.activations]
+        sizes, likelihood = list(self.network.sizes), self.network.likelihood.name
+        Network(sizes, names, likelihood)
+        settings: dict[str, Any] = {"layers": sizes, "activations": names, "likelihood": likelihood}
+        for key, name in NUMBERS.items():
+            if getattr(self, name) is not None:
+                settings[key] = getattr(self, name)
+        settings["inverse"] = self.inverse
+        numbers = {name: to_numpy(x) for name, x, _, _ in self._arrays()}
+        write_archive(Path(path), {"settings": np.asarray(json.dumps(settings))} | numbers)
+
+
+def _settings(path: Path, found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The settings, with those keys that are required, none that looks like a slip, and numbers for numbers."""
+    if "settings" not in found:
+        raise ValueError(f"{path}: key 'settings' is missing, found {listed(list(found))}")
+    text = found["settings"]
+    if text.dtype.kind not in "US" or text.size != 1:
+        raise ValueError(
+            f"{path}: key 'settings' has dtype {text.dtype} and shape {text.shape}, expected one string of JSON"
+        )
+    try:
+        raw = text.reshape(-1)[0]
+        settings = json.loads(raw)
+    except ValueError as error:
+        raise ValueError(f"{path}: key 'settings' is no JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: key 'settings' is {settings!r:.60}, expected an object with {', '.join(REQUIRED)}")
+    _refuse_slips(path, "settings", list(settings), [*REQUIRED, *NUMBERS, "inverse"])
+    for key in REQUIRED:
+        if key not in settings:
+            raise ValueError(f"{path}: settings: {key!r} is missing, found {listed(list(settings))}")
+    return settings
+
+
+def _refuse_slips(path: Path, what: str, names: list[str], known: list[str]) -> None:
+    """ValueError for an unknown name that is nearly one of the known ones that are not there."""
+    absent = {name.lower(): name for name in known if name not in names}
+    for name in (name for name in names if name not in known):
+        short = [key for key in absent if len(name) >= 3 and key.startswith(name.lower())]
+        near = short or get_close_matches(name.lower(), absent, n=1, cutoff=0.87)
+        if near:
+            raise ValueError(f'{path}: {what}: unknown name "{name}"; did you mean "{absent[near[0]]}"?')

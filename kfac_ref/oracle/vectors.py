@@ -1,0 +1,59 @@
+"""The conformance vectors that come with the package: small cases, their truths, and a manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfac_ref import oracle
+from kfac_ref.npz_file import read_archive
+from kfac_ref.oracle.case import Case
+
+FOLDER = files("kfac_ref.oracle") / "conformance"
+
+
+def manifest() -> dict[str, Any]:
+    """What `manifest.json` says: what each vector is for, its files with their SHA-256, and tolerances."""
+    return json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
+
+
+def cases() -> dict[str, Case]:
+    """The cases by name, in NumPy and float64."""
+    found = {}
+    for name, vector in manifest()["vectors"].items():
+        with as_file(FOLDER / vector["case"]["file"]) as path:
+            found[name] = Case.load(path)
+    return found
+
+
+def shipped_truth(name: str) -> dict[str, np.ndarray]:
+    """The truth of the case called so, as it is in its file."""
+    with as_file(FOLDER / manifest()["vectors"][name]["truth"]["file"]) as path:
+        return read_archive(path)[0]
+
+
+class Oracle:
+    """What the pytest fixture `kfac_oracle` gives."""
+
+    @cached_property
+    def cases(self) -> dict[str, Case]:
+        """The cases of the conformance vectors by name."""
+        return cases()
+
+    def truth(self, case: Case) -> Mapping[str, Any]:
+        """`kfac_ref.oracle.truth`."""
+        return oracle.truth(case)
+
+    def check(self, theirs: str | Path | Mapping[str, Any], case: Case) -> Any:
+        """`kfac_ref.oracle.check`."""
+        return oracle.check(theirs, case)
+
+    def assert_conforms(self, theirs: str | Path | Mapping[str, Any], case: Case) -> None:
+        """`kfac_ref.oracle.assert_conforms`."""
+        oracle.assert_conforms(theirs, case)
