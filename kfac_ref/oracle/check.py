@@ -1,0 +1,218 @@
+"""Comparing somebody else's numbers with the truth, and naming the convention or the mistake that explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfac_ref.oracle import dense_checks, factor_checks, fits, gradient_checks, preconditioned_checks, whole_checks
+from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.choose import choose, undecided
+from kfac_ref.oracle.layouts import Arrangement, arrangements
+from kfac_ref.oracle.references import References
+from kfac_ref.oracle.summary import summarise
+from kfac_ref.oracle.theirs import read_theirs
+from kfac_ref.oracle.verdict import Explanation, Report, Verdict
+from kfac_ref.oracle.whole_checks import Joint
+
+Explanations = dict[str, list[Explanation]]
+
+
+def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Report:
+    """Compare what another implementation computed for a case with the truth, and say where and why they differ.
+
+    For each quantity the known conventions and mistakes are tried, and the simplest that explains the numbers to
+    rounding (or, of a Monte-Carlo estimate, within its standard error) is named. Where none does, that is said, with
+    the closest; nothing is claimed that does not fit.
+
+    Parameters
+    ----------
+    theirs : path of an .npz, or mapping of names to arrays of any library
+        Names as A_i, G_i, G_bias_i, gradient_i, preconditioned_i, block_i, fisher; see `read_theirs`.
+    case : Case, or path of its file
+
+    Returns
+    -------
+    Report
+        `str(report)` is a table; `report.as_dict()` what the command prints as JSON.
+
+    Raises
+    ------
+    ValueError
+        In one line, where theirs or the case cannot be read.
+    """
+    if not isinstance(case, Case):
+        case = Case.load(case)
+    return _Check(read_theirs(theirs, case), References(case)).report()
+
+
+class _Check:
+    def __init__(self, arrays: dict[str, np.ndarray], references: References) -> None:
+        self.arrays, self.references = arrays, references
+        self.kinds = {name: name.rsplit("_", 1)[0] if name != "fisher" else name for name in arrays}
+        self.layers = layers_of(arrays, references)
+        self.found: Explanations = {}
+        self.chosen: dict[str, Explanation | None] = {}
+
+    def report(self) -> Report:
+        self._gradients()
+        self._factors()
+        self._preconditioned()
+        self._dense()
+        verdicts = {}
+        for name in self.arrays:
+            e = self.chosen.get(name)
+            closest = None if e else min(self.found.get(name, []), key=lambda e: e.residual, default=None)
+            symbols = self.references.symbols(self.layers[name] or None)
+            verdicts[name] = Verdict(name, e and e.told(symbols), closest and closest.told(symbols))
+        about = f"{self.references.network}, N = {self.references.cases}"
+        return Report(verdicts, summarise(verdicts), about)
+
+    def _choose(self, *kinds: str) -> None:
+        """Choose among what was found for the quantities of these kinds."""
+        found = {name: e for name, e in self.found.items() if self.kinds[name] in kinds}
+        groups = {name: kinds[0] if self.kinds[name].startswith(kinds[0]) else self.kinds[name] for name in found}
+        best = choose(found, groups)
+        decided = [e for name, e in best.items() if e is not None and not undecided(e, found[name], [])]
+        for name, e in best.items():
+            self.chosen[name] = None if e is None or undecided(e, found[name], decided) else e
+
+    def _of(self, *kinds: str) -> dict[str, tuple[int, np.ndarray]]:
+        return {n: (self.layers[n], self.arrays[n]) for n in self.arrays if self.kinds[n] in kinds}
+
+    def _factors(self) -> None:
+        separate = bool(self._of("G_bias"))
+        for name, (layer, x) in self._of("A").items():
+            self.found[name] = factor_checks.explain_A(x, layer, self.references, separate)
+        self._choose("A")
+        G = self._of("G", "G_bias")
+        for name, (layer, x) in G.items():
+            self.found[name] = factor_checks.explain_G(x, layer, self.references)
+        self._choose("G", "G_bias")
+        d = self.references.network.sizes
+        unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
+        open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == d[layer]}
+        # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
+        if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
+            return
+        self.chosen |= factor_checks.explain_sampled(open_, self.references, self._starts(open_), self._hints())
+
+    def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
+        """By how much of the identity each G may have started, as the A of its layer did."""
+        starts: dict[str, float] = {}
+        for a, (layer, _) in self._of("A").items():
+            e = self.chosen[a]
+            if e is not None and e.start == "identity" and e.history is not None:
+                starts |= {name: e.history.weight for name, (other, _) in names.items() if other == layer}
+        return starts
+
+    def _hints(self) -> set[float]:
+        """Scales that G may well have: that of the gradients, or its square, if these were squared."""
+        N = self.references.cases
+        hints = set()
+        for name in self._of("gradient", "gradient_weight", "gradient_bias"):
+            e = self.chosen[name]
+            if e is not None and e.expression is not None and e.scale is not None and abs(e.scale) != 1:
+                s = abs(e.scale)
+                hints |= {s, s * N, s / N, s**2, s**2 * N, s**2 * N**2}
+        roots = (self.chosen[name] for name in self._of("A"))
+        return hints | {e.scale for e in roots if e and e.scale and (e.expression or "").startswith("sqrt(")}
+
+    def _gradients(self) -> None:
+        for kind in ("gradient", "gradient_weight", "gradient_bias"):
+            part = kind.partition("_")[2]
+            for name, (layer, x) in self._of(kind).items():
+                self.found[name] = gradient_checks.explain_gradient(x, layer, self.references, part)
+        self._choose("gradient", "gradient_weight", "gradient_bias")
+
+    def _preconditioned(self) -> None:
+        whole, weights = self._of("preconditioned"), self._of("preconditioned_weight")
+        biases = self._of("preconditioned_bias")
+        joint: dict[int, list[Joint]] = {}
+        for name, (layer, x) in whole.items():
+            self.found[name] = self._explain_preconditioned(x, layer)
+            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
+            readings = list(arrangements(x, d, n))
+            joint[layer] = whole_checks.joints(readings, layer, self.references, fits.rounding(x))
+        for part, these in (("weight", weights), ("bias", biases)):
+            for name, (layer, x) in these.items():
+                self.found[name] = self._explain_preconditioned(x, layer, part)
+        for name, (layer, x) in weights.items():
+            partner = f"preconditioned_bias_{layer}"
+            if partner not in biases:
+                continue
+            # perhaps computed together and handed out in two parts
+            bias = biases[partner][1].astype(np.float64).reshape(-1, 1)
+            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
+            together = [
+                Arrangement(np.hstack([a.matrix, bias]), "last", a.layout, a.cost - 0.1)
+                for a in arrangements(x, d, n, "weight")
+            ]
+            joint[layer] = whole_checks.joints(together, layer, self.references, fits.rounding(x))
+            explained = self._explain_preconditioned(x, layer, readings=together)
+            self.found[name] += explained
+            self.found[partner] += explained
+        members = {i: [n for n, (j, _) in (whole | weights | biases).items() if j == i] for i in joint}
+        extra = whole_checks.explain_all(joint, self.references)
+        for layer, names in members.items():
+            more = extra[layer]
+            if not any(e.fits for name in names for e in self.found[name]):
+                more = more + whole_checks.explain_layer(joint[layer], layer, self.references)
+            for name in names:
+                self.found[name] += more
+        self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
+
+    def _explain_preconditioned(
+        self, x: np.ndarray, layer: int, part: str = "", readings: Sequence[Arrangement] | None = None
+    ) -> list[Explanation]:
+        if readings is None:
+            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
+            readings = list(arrangements(x, d, n, part))
+        return preconditioned_checks.explain_preconditioned(
+            readings, layer, self.references, fits.rounding(x), part, self._own(layer)
+        )
+
+    def _own(self, layer: int) -> tuple[np.ndarray, np.ndarray, Explanation] | None:
+        """Their own A, in the project's layout, and G of a layer, where both are there; and what G was found to be."""
+        A = [n for n in self._of("A") if self.layers[n] == layer]
+        G = f"G_{layer}"
+        if not A or G not in self.arrays:
+            return None
+        says = self.chosen[G] or Explanation(np.inf, 0.0)
+        about_A = self.chosen[A[0]]
+        own = self.arrays[A[0]].astype(np.float64)
+        if about_A is not None and about_A.bias == "first":
+            own = np.roll(np.roll(own, -1, axis=0), -1, axis=1)
+        return own, self.arrays[G].astype(np.float64), says
+
+    def _dense(self) -> None:
+        for name, (layer, x) in self._of("block").items():
+            self.found[name] = dense_checks.explain_block(x, layer, self.references)
+        for name, (_, x) in self._of("fisher").items():
+            self.found[name] = dense_checks.explain_fisher(x, self.references)
+        for kind in ("block", "fisher"):
+            self._choose(kind)
+            for name, (layer, x) in self._of(kind).items():
+                if self.chosen[name] is None:
+                    self.chosen[name] = dense_checks.explain_sampled(x, layer or None, self.references)
+
+
+def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:
+    """The layer of each quantity, 0 for `fisher`. A_i counts from 0 as Ā does, or from 1 as layers do, where A_ℓ is
+    there (or A_0 is not and the sizes say so)."""
+    sizes = references.network.sizes
+    numbers = {name: int(name.rsplit("_", 1)[1]) for name in arrays if name != "fisher"}
+    A = {name: i for name, i in numbers.items() if name.startswith("A_")}
+
+    def fits_from(offset: int) -> bool:
+        return all(
+            1 <= i + offset <= references.layers
+            and arrays[name].shape[0] in (sizes[i + offset - 1], sizes[i + offset - 1] + 1)
+            for name, i in A.items()
+        )
+
+    offset = 1 if "A_0" in A or (f"A_{references.layers}" not in A and fits_from(1)) else 0
+    return {"fisher": 0} | {name: i + offset if name in A else i for name, i in numbers.items()}

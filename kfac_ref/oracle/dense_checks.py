@@ -1,0 +1,179 @@
+"""What somebody else's dense matrix is: a layer's block, or the whole Fisher; and in which order its entries are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kfac_ref import block_diagonal, kronecker_fisher
+from kfac_ref.oracle import expressions, fits, monte_carlo
+from kfac_ref.oracle.factor_checks import FISHERS, sampled_explanation
+from kfac_ref.oracle.fits import Candidate, claim
+from kfac_ref.oracle.layouts import Order, orders
+from kfac_ref.oracle.references import References
+from kfac_ref.oracle.verdict import Explanation
+
+
+def explain_block(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
+    """Explanations of a diagonal block of a layer."""
+    candidates = [
+        Candidate(
+            references.block(layer, kind),
+            claim(fisher=FISHERS[kind], matrix="Fisher block", cost=_dear(kind), expected=kind == "exact"),
+        )
+        for kind in references.kinds
+    ]
+    A = references.A(layer)
+    for kind in references.kinds:
+        product = np.kron(A, references.G(layer, kind))
+        says = claim(fisher=FISHERS[kind], matrix="Kronecker product of the factors", cost=0.3 + _dear(kind))
+        candidates.append(Candidate(product, says))
+    identity = np.kron(A, np.eye(len(references.G(layer, "exact"))))
+    candidates.append(
+        Candidate(identity, claim(fisher="identity", matrix="Kronecker product of the factors", cost=0.7))
+    )
+    n, d = references.network.sizes[layer - 1 : layer + 1]
+    return _explain(theirs, candidates, orders(d, n), references, layer)
+
+
+def explain_fisher(theirs: np.ndarray, references: References) -> list[Explanation]:
+    """Explanations of a dense Fisher of all layers."""
+    candidates = []
+    for kind in references.kinds:
+        whole = references.fisher(kind)
+        says = claim(fisher=FISHERS[kind], cost=_dear(kind), expected=kind == "exact")
+        candidates.append(Candidate(whole, says))
+        blocks = replace(says, matrix="Fisher, diagonal blocks alone", cost=says.cost + 0.5, expected=False)
+        candidates.append(Candidate(whole * _same_layer(references), blocks))
+        factors = references.factors(kind)
+        for matrix, text, cost in (
+            (kronecker_fisher.dense(factors), "Kronecker-factored F̃", 0.6),
+            (kronecker_fisher.dense(block_diagonal.approximate(factors)), "block-diagonal F̆", 0.6),
+        ):
+            says_too = replace(says, matrix=text, cost=says.cost + cost, expected=False)
+            candidates.append(Candidate(matrix, says_too))
+    return _explain(theirs, candidates, list(_whole_orders(references)), references, None)
+
+
+def _dear(kind: str) -> float:
+    return 0.0 if kind == "exact" else 0.4
+
+
+def _same_layer(references: References) -> np.ndarray:
+    sizes = [p * q for p, q in references.network.shapes]
+    layer = np.repeat(np.arange(len(sizes)), sizes)
+    return layer[:, None] == layer[None, :]
+
+
+def _whole_orders(references: References) -> Iterator[Order]:
+    """Orders of all parameters: one order in every layer, layers forward or backward, or all biases last."""
+    sizes = references.network.sizes
+    starts = np.cumsum([0, *(p * q for p, q in references.network.shapes)])
+    layers = range(references.layers)
+    by_layer = [orders(sizes[i + 1], sizes[i]) for i in layers]
+    for k, first in enumerate(by_layer[0]):
+        parts = [starts[i] + by_layer[i][k].index for i in layers]
+        yield Order(np.concatenate(parts), first.bias, first.layout, first.cost)
+        if len(parts) > 1:
+            backward = f"{first.layout}, last layer first"
+            yield Order(np.concatenate(parts[::-1]), first.bias, backward, first.cost + 1.5)
+    if references.layers > 1:
+        for k, rows in ((6, "column-major"), (7, "row-major")):
+            weights = [starts[i] + by_layer[i][k].index for i in layers]
+            biases = [starts[i + 1] - sizes[i + 1] + np.arange(sizes[i + 1]) for i in layers]
+            yield Order(np.concatenate([*weights, *biases]), "last", f"{rows}, all weights, then all biases", 1.5)
+
+
+def _explain(
+    theirs: np.ndarray,
+    candidates: Sequence[Candidate],
+    ways: Sequence[Order],
+    references: References,
+    layer: int | None,
+) -> list[Explanation]:
+    symbols = references.symbols(layer)
+    found = []
+    for order in ways:
+        if len(order.index) != len(theirs):
+            continue
+        laid_out = [
+            Candidate(
+                c.matrix[np.ix_(order.index, order.index)],
+                replace(
+                    c.says,
+                    bias=order.bias,
+                    layout=order.layout,
+                    cost=c.says.cost + order.cost,
+                    expected=c.says.expected and order.cost == 0,
+                ),
+            )
+            for c in candidates
+        ]
+        plain = fits.scaled(theirs, laid_out, symbols)
+        found += [fits.from_zero(e, symbols) for e in plain]
+        if not any(e.fits for e in plain):
+            found += fits.averaged_or_damped(theirs, laid_out, symbols, references.dampings())
+    return found
+
+
+def explain_sampled(theirs: np.ndarray, layer: int | None, references: References) -> Explanation | None:
+    """Theirs as a Monte-Carlo estimate of a layer's Fisher block (or of the whole Fisher), if it is one."""
+    T = theirs.astype(np.float64)
+    if not np.allclose(T, T.T, rtol=0, atol=1e-5 * np.linalg.norm(T)):
+        return None
+    layers = range(references.layers) if layer is None else [layer - 1]
+    if layer is None:
+        ways = list(_whole_orders(references))
+    else:
+        ways = orders(references.network.sizes[layer], references.network.sizes[layer - 1])
+    candidates = expressions.usual(references.symbols())
+    models: dict[bool, monte_carlo.Model] = {}
+    best: tuple[float, Explanation] | None = None
+    for order in (o for o in ways if len(o.index) == len(T)):
+        biased = order.bias != "absent"
+        if biased not in models:
+            models[biased] = _model(references, list(layers), layer, order)
+        # theirs, with rows and columns where the project has them
+        place = np.argsort(order.index)
+        ours = T[np.ix_(place, place)]
+        sampled = monte_carlo.recognise([ours], models[biased], candidates, fits.rounding(theirs))
+        if sampled is not None and (best is None or sampled.score - order.cost > best[0]):
+            says = sampled_explanation(
+                sampled,
+                0,
+                references,
+                matrix="Fisher block" if layer else None,
+                bias=order.bias,
+                layout=order.layout,
+                cost=order.cost,
+            )
+            best = sampled.score - order.cost, says
+    return best[1] if best else None
+
+
+def _model(references: References, layers: list[int], layer: int | None, order: Order) -> monte_carlo.Model:
+    """The draws of a dense block, seen through projections P: random ones, and where the exact block is 0, so that
+    entries in the wrong order are found out."""
+    present = np.sort(order.index)
+    exact = references.fisher("exact") if layer is None else references.block(layer, "exact")
+    values, vectors = np.linalg.eigh(exact[np.ix_(present, present)])
+    rng = np.random.default_rng(77)
+    still = vectors[:, values < 1e-12 * values[-1]]
+    projection = monte_carlo.projection(rng, len(present))
+    if still.shape[1]:
+        # some directions of each kind
+        still = still @ np.linalg.qr(rng.standard_normal((still.shape[1], min(4, still.shape[1]))))[0]
+        projection = np.linalg.qr(np.hstack([still, projection[:, : monte_carlo.WIDEST]]))[0]
+    P = np.zeros((len(exact), projection.shape[1]))
+    P[present] = projection
+    KP: np.ndarray | float = 0.0
+    start = 0
+    for i in layers:
+        d, columns = references.network.shapes[i]
+        part = P[start : start + d * columns].reshape(columns, d, -1)
+        start += d * columns
+        KP = KP + np.einsum("na,cnd,adk->cnk", references.passed.a[i], references.jacobians[i], part, optimize=True)
+    likelihood = references.network.likelihood
+    return monte_carlo.Model(likelihood, references.passed.z, [np.asarray(KP)], [projection])

@@ -1,0 +1,55 @@
+"""What somebody else's gradient is: its scale, its sign, whether it has ηθ, and its layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kfac_ref.oracle import fits
+from kfac_ref.oracle.fits import Candidate, claim
+from kfac_ref.oracle.layouts import arrangements
+from kfac_ref.oracle.references import References
+from kfac_ref.oracle.verdict import Explanation
+
+
+def part_of(matrix: np.ndarray, columns: int, part: str) -> np.ndarray:
+    """Of a layer's (d, n+1): all, the weights' part where there are only n columns, or the bias."""
+    if part == "bias":
+        return matrix[:, -1:]
+    return matrix[:, :columns]
+
+
+def explain_gradient(theirs: np.ndarray, layer: int, references: References, part: str = "") -> list[Explanation]:
+    """Explanations of a layer's gradient (its weights' or bias's part), whether they fit or not."""
+    n, d = references.network.sizes[layer - 1 : layer + 1]
+    symbols, eta = references.symbols(), references.case.eta
+    tolerance = fits.rounding(theirs)
+    found = []
+    for a in arrangements(theirs, d, n, part):
+        U = a.matrix
+        loss, h, W = (
+            part_of(x[layer - 1], U.shape[1], part)
+            for x in (references.gradient, references.regularised, references.case.parameters)
+        )
+        says = claim(bias=a.bias, layout=a.layout, cost=a.cost)
+        candidates = [Candidate(h, replace(says, expected=a.own))]
+        if eta:
+            without = ("eta*theta left out",)
+            candidates.append(Candidate(loss, replace(says, notes=without, cost=says.cost + 0.5)))
+        found += fits.scaled(U, candidates, symbols, unknowns=U.size, dtype_of=theirs)
+        both = fits.regress(U, [loss, W])
+        if both is None or U.size < 4:
+            continue
+        (c, e), residual = both
+        small = abs(e) * np.linalg.norm(W) < 30 * tolerance * np.linalg.norm(U)
+        if residual > tolerance or small or abs(c) * np.linalg.norm(loss) < 30 * tolerance * np.linalg.norm(U):
+            continue
+        if eta and abs(e - eta) <= 1e-4 * eta:
+            note, cost = "the loss scaled, eta*theta not", 1.0
+        else:
+            note, cost = f"{e:.6g}*theta added", 2.0
+        found.append(
+            fits.with_scale(replace(says, notes=(note,), cost=says.cost + cost), c, residual, tolerance, symbols)
+        )
+    return found

@@ -1,0 +1,90 @@
+"""Layouts of a layer's matrix and of its vector: where the bias is, what is transposed, which entries come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A matrix of theirs, read in one of the ways in which it may be meant."""
+
+    matrix: np.ndarray
+    """(d, n+1) with the bias last, (d, n) where there is no bias, or (d, 1) where it is the bias."""
+    bias: str
+    """Where the bias was: last, first, separate or absent."""
+    layout: str | None
+    cost: float
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the project's own."""
+        return self.layout is None and self.bias in ("last", "separate")
+
+
+def arrangements(theirs: np.ndarray, d: int, n: int, part: str = "") -> Iterator[Arrangement]:
+    """All readings of theirs as the matrix of a layer with d outputs and n inputs.
+
+    Parameters
+    ----------
+    part : "" for the whole, "weight" or "bias"
+    """
+    theirs = theirs.astype(np.float64)
+    if part == "bias":
+        yield Arrangement(theirs.reshape(-1, 1), "separate", None, 0.0)
+        return
+    missing = "separate" if part == "weight" else "absent"
+    for matrix, layout, cost in _matrices(theirs, d, n + 1):
+        if part == "":
+            yield Arrangement(matrix, "last", layout, cost)
+            yield Arrangement(np.roll(matrix, -1, axis=1), "first", layout, cost + 0.5)
+    for matrix, layout, cost in _matrices(theirs, d, n):
+        yield Arrangement(matrix, missing, layout, cost + (0.0 if part else 0.5))
+    if part == "" and theirs.ndim == 1 and theirs.size == d * (n + 1):
+        weights, bias = theirs[: d * n].reshape(d, n), theirs[d * n :, None]
+        yield Arrangement(np.hstack([weights, bias]), "last", "flat, row-major, bias after the weights", 1.2)
+        bias, weights = theirs[:d, None], theirs[d:].reshape(d, n)
+        yield Arrangement(np.hstack([weights, bias]), "first", "flat, row-major, bias before the weights", 1.4)
+
+
+def _matrices(theirs: np.ndarray, d: int, columns: int) -> Iterator[tuple[np.ndarray, str | None, float]]:
+    if theirs.shape == (d, columns):
+        yield theirs, None, 0.0
+    if theirs.shape == (columns, d):
+        yield theirs.T, "transposed", 0.5
+    if theirs.shape == (d * columns,):
+        yield theirs.reshape(columns, d).T, "flat, column-major", 0.8
+        yield theirs.reshape(d, columns), "flat, row-major", 0.8
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of the entries of a layer's matrix in a vector: `index[k]` is where the k-th entry of theirs is in
+    vec(W), W (d, n+1) with the bias last."""
+
+    index: np.ndarray
+    bias: str
+    layout: str
+    cost: float
+
+
+def orders(d: int, n: int) -> list[Order]:
+    """Orders of a layer's entries, the project's own first. Without biases those come last."""
+    place = np.arange(d * (n + 1)).reshape(n + 1, d).T  # place[r, c]: where entry (r, c) is in vec(W)
+    weights, bias = place[:, :-1], place[:, -1]
+    first = np.roll(place, 1, axis=1)
+    columns, rows = "column-major", "row-major"
+    ravel: Callable[[np.ndarray], np.ndarray] = np.ravel
+    return [
+        Order(ravel(place.T), "last", columns, 0.0),
+        Order(ravel(place), "last", rows, 0.5),
+        Order(np.r_[ravel(weights), bias], "last", "row-major weights, then the bias", 0.6),
+        Order(np.r_[bias, ravel(weights)], "first", "the bias, then row-major weights", 0.8),
+        Order(ravel(first.T), "first", columns, 0.7),
+        Order(ravel(first), "first", rows, 0.9),
+        Order(ravel(weights.T), "absent", columns, 0.6),
+        Order(ravel(weights), "absent", rows, 0.7),
+    ]

@@ -1,0 +1,291 @@
+"""Whether matrices are Monte-Carlo estimates of a Fisher, of what scale, from how many samples.
+
+With targets sampled from the model, an estimate of G is the mean over cases and samples of g gᵀ, g = K_nᵀe, where
+e = E[y|z] − y and K_n is the case's Jacobian dz/ds. Its mean and covariance under the model are known, by drawing from
+the model here. Of theirs, T, an unknown scale c and number of samples S, T/c has that mean and 1/S of that covariance,
+*in every direction*: where no draw varies it is exact, and where draws vary little T/c does too. That is what tells a
+Monte-Carlo estimate from anything else that is merely near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autodiff.likelihoods import Likelihood
+from kfac_ref.oracle import expressions
+from kfac_ref.oracle.expressions import Expression
+
+DRAWS = 1500
+"""Draws of one sample a case, to learn the covariance from; as many again check what was learnt."""
+WIDEST = 14
+"""Matrices of more rows are looked at through as many random projections."""
+LEAST = 12
+"""How many numbers must be explained before anything is claimed; of a scale without a name, twice as many."""
+FAR = 3.3
+"""Standard deviations at which a number that describes theirs is too unlike those of real estimates."""
+OFTEN = (
+    *(4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 150, 200, 250, 256, 300, 400, 500, 600, 800, 1000),
+    *(1024, 1500, 2000, 3000, 4000, 5000, 7000, 10_000, 20_000),
+)
+"""Numbers of samples that people take."""
+FARFETCHED = 3.5
+"""A scale that costs more is not believed."""
+SEVERAL = 1.5
+"""What several samples a case cost, in log-likelihood, against one."""
+MARGIN = 3.0
+"""By how much, in log-likelihood, a scale must be likelier than any other to be named."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A Monte-Carlo estimate, recognised."""
+
+    scale: Expression | None
+    """Of the matrices, if one is clearly likelier than the others."""
+    likeliest: Expression
+    """The scale that is likeliest, clearly or not."""
+    estimate: float
+    """The scale as measured."""
+    error: float
+    """Relative standard error of these."""
+    samples: int
+    residuals: list[float]
+    """‖T/c − G‖ / ‖G‖ of each matrix."""
+    expected: list[float]
+    """What that is expected to be: its root mean square over draws."""
+    gap: float
+    """By how much the scale is likelier than any other."""
+    score: float
+    """The log-likelihood, less what the scale costs."""
+
+
+class Model:
+    """Draws of estimates of several matrices at once, each the mean over cases of (K_nᵀe)(K_nᵀe)ᵀ."""
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        z: np.ndarray,
+        projected: Sequence[np.ndarray],
+        projections: Sequence[np.ndarray],
+        signs: bool = False,
+    ) -> None:
+        """Draw estimates of matrices M, each seen through a projection P, as PᵀMP.
+
+        Parameters
+        ----------
+        z : (N, d_ℓ)
+        projected : KP, (d_ℓ, N, k), for each matrix.
+        projections : P, (n, k), for each matrix.
+        signs : whether e is not of sampled targets but random signs on a root of F_R, which have the same second moment
+            (curvature propagation).
+        """
+        self.likelihood, self.z, self.signs = likelihood, z, signs
+        self.projections = list(projections)
+        self.jacobians = [np.transpose(KP, (1, 0, 2)) for KP in projected]
+        self.uppers = [np.triu_indices(P.shape[1]) for P in self.projections]
+        self.weights = [np.where(u[0] == u[1], 1.0, np.sqrt(2.0)) for u in self.uppers]
+        self.mean = np.concatenate(self.parts([self._exact(K) for K in self.jacobians], project=False))
+        draws, nll = self._draws(2 * DRAWS)
+        self.learn, self.test = draws[:DRAWS], draws[DRAWS:]
+        self.nll = nll[:DRAWS]
+        self.ends = np.cumsum([len(w) for w in self.weights])
+
+    def parts(self, matrices: Sequence[np.ndarray], project: bool = True) -> list[np.ndarray]:
+        """The matrices, projected, as vectors whose norm is Frobenius's."""
+        if project:
+            matrices = [P.T @ M @ P for P, M in zip(self.projections, matrices, strict=True)]
+        return [M[u] * w for M, u, w in zip(matrices, self.uppers, self.weights, strict=True)]
+
+    def diagonals(self, T: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each matrix's part of T, and where in it the diagonal is."""
+        return [(t, u[0] == u[1]) for t, u in zip(np.split(T, self.ends[:-1]), self.uppers, strict=True)]
+
+    def _exact(self, K: np.ndarray) -> np.ndarray:
+        B = self.likelihood.fisher_root_product(
+            self.z, np.broadcast_to(np.eye(K.shape[1])[:, None, :], (K.shape[1], *self.z.shape))
+        )
+        g = np.einsum("rnc,nck->rnk", B, K).reshape(-1, K.shape[2])
+        return g.T @ g / len(self.z)
+
+    def _draws(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates, a row for each draw, and the mean negative log-likelihood of what was drawn."""
+        N = len(self.z)
+        rows, nll = [], []
+        step = max(1, 200_000 // N)
+        for start in range(0, count, step):
+            size = min(step, count - start)
+            z = np.tile(self.z, (size, 1))
+            e, surprise = self._residuals(z, (78, start))
+            nll.append(surprise.reshape(size, N).mean(1))
+            e = e.reshape(size, N, -1)
+            parts = []
+            for K, u, w in zip(self.jacobians, self.uppers, self.weights, strict=True):
+                g = np.matmul(e.transpose(1, 0, 2), K)  # (N, size, n)
+                M = np.matmul(g.transpose(1, 2, 0), g.transpose(1, 0, 2)) / N
+                parts.append(M[:, u[0], u[1]] * w)
+            rows.append(np.concatenate(parts, axis=1))
+        return np.concatenate(rows), np.concatenate(nll)
+
+    def _residuals(self, z: np.ndarray, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """e for cases with outputs z, and how unlikely it is."""
+        if self.signs:
+            signs = np.random.default_rng(key).choice((-1.0, 1.0), z.shape)
+            e = self.likelihood.fisher_root_product(z, signs)
+            return e, np.sum(e**2, axis=1)
+        y = self.likelihood.sample(z, key)
+        return self.likelihood.derivative(z, y), self.likelihood.loss(z, y)
+
+
+def projection(rng: np.random.Generator, n: int) -> np.ndarray:
+    """P (n, k) with orthonormal columns: the identity where n is small."""
+    return np.eye(n) if n <= WIDEST else np.linalg.qr(rng.standard_normal((n, WIDEST)))[0]
+
+
+def recognise(
+    theirs: Sequence[np.ndarray],
+    model: Model,
+    candidates: Sequence[Expression],
+    rounding: float,
+    known: Sequence[float | None] | None = None,
+) -> Sampled | None:
+    """What the matrices are, if they are Monte-Carlo estimates of one scale from the same samples; else None.
+
+    Parameters
+    ----------
+    theirs : (n, n) matrices, those of `model`.
+    candidates : the scales to choose from.
+    rounding : the relative size of rounding.
+    known : the scales of those matrices whose scale is known; the others share one.
+    """
+    known = [None] * len(theirs) if known is None else known
+    spectrum = _Spectrum(model, rounding)
+    if len(model.mean) < LEAST:
+        return None
+    vectors = model.parts(theirs)
+
+    def divided(value: float) -> np.ndarray:
+        return np.concatenate([t / (value if k is None else k) for t, k in zip(vectors, known, strict=True)])
+
+    free = spectrum.rank * sum(len(t) for t, k in zip(vectors, known, strict=True) if k is None) / len(model.mean)
+    unknown = [k is None for k in known]
+    spread, estimate = spectrum.spread, spectrum.scale_of(divided(1.0))
+    scores = []
+    scales: list[tuple[Expression, int | None]] = [(e, None) for e in candidates]
+    scales += [(e, S) for S in OFTEN[1:20] for e in expressions.over_samples(S)]
+    for e, given in scales:
+        if all(unknown) and abs(estimate / e.value - 1) > max(6 * spread, 1e-6):
+            continue
+        samples, gain = _samples(spectrum.energies(divided(e.value)), given)
+        # the density of T itself: that of T/c, divided by c for every direction that varies
+        scores.append((gain - free * np.log(e.value) - 1.5 * e.cost, e, samples))
+    if not scores:
+        return None
+    scores.sort(key=lambda s: -s[0])
+    score, best, samples = scores[0]
+    if best.cost > FARFETCHED:
+        return None
+    T = divided(best.value)
+    if not _plausible(spectrum, T, samples, rounding):
+        return None
+    others = [s for s in scores if abs(s[1].value / best.value - 1) > 1e-9]
+    gap = score - others[0][0] if others else np.inf
+    if gap <= MARGIN and (best.cost > FARFETCHED / 2 or len(model.mean) < 2 * LEAST):
+        return None
+    measured = estimate if all(unknown) else best.value
+    residuals, expected = [], []
+    pieces = zip(*(np.split(x, model.ends[:-1], axis=-1) for x in (T, model.mean, model.test)), strict=True)
+    for t, m, D in pieces:
+        size = np.linalg.norm(m)
+        residuals.append(float(np.linalg.norm(t - m) / size))
+        expected.append(float(np.sqrt(np.mean(np.sum((D - m) ** 2, axis=1)) / samples) / size))
+    return Sampled(
+        best if gap > MARGIN else None,
+        best,
+        measured,
+        spread / np.sqrt(samples),
+        samples,
+        residuals,
+        expected,
+        gap,
+        score,
+    )
+
+
+class _Spectrum:
+    """The covariance of the draws: its principal directions, and those in which nothing varies."""
+
+    def __init__(self, model: Model, rounding: float) -> None:
+        self.model = model
+        centred = model.learn - model.mean
+        _, s, Vt = np.linalg.svd(centred / np.sqrt(len(centred)), full_matrices=True)
+        values = np.zeros(Vt.shape[0])
+        values[: len(s)] = s**2
+        # what rounding leaves where nothing varies
+        self.noise = (rounding * np.linalg.norm(model.mean)) ** 2
+        self.varies = values > 100 * self.noise
+        self.rank = int(self.varies.sum())
+        self.values, self.vectors = values, Vt
+        # the linear functional w of unit response to the mean and least variance, learnt on one half …
+        w = self._whitened(model.mean)
+        self.w = w / (w @ model.mean)
+        # … and its variance seen on the other
+        floor = rounding * np.linalg.norm(model.mean) * np.linalg.norm(self.w)
+        self.spread = float(np.hypot(np.std(model.test @ self.w), floor))
+        # the best linear guess of how likely the targets were that were drawn
+        self.guess = self._whitened(centred.T @ (model.nll - np.mean(model.nll)) / len(centred))
+
+    def _whitened(self, v: np.ndarray) -> np.ndarray:
+        return self.vectors.T @ ((self.vectors @ v) / (self.values + self.noise))
+
+    def scale_of(self, T: np.ndarray) -> float:
+        """The scale of T, unbiased; `spread` is its relative standard error at one sample a case."""
+        return float(self.w @ T)
+
+    def summary(self, T: np.ndarray, samples: int) -> np.ndarray:
+        """Numbers that tell estimates from what is merely near: the scale, how likely the targets would be, and the
+        logarithms of the mean energies of all directions and of each quarter of them from strong to weak, and of the
+        traces."""
+        u = self.energies(T) * samples
+        logs = [np.log(np.mean(q) + 1e-12) for q in [u, *np.array_split(u, 4)] if len(q)]
+        strength = np.log(self.values[self.varies])
+        slope = np.dot(np.log(u + 1e-12), strength - strength.mean())
+        traces = [np.log(max(float(np.sum(t[d])), 1e-300)) for t, d in self.model.diagonals(T)]
+        return np.array([self.w @ T, self.guess @ T, slope, *logs, *traces])
+
+    def energies(self, T: np.ndarray) -> np.ndarray:
+        """Squared deviation from the mean in every direction that varies, over the variance of one draw."""
+        r = self.vectors[self.varies] @ (T - self.model.mean)
+        return r**2 / self.values[self.varies]
+
+    def still(self, T: np.ndarray) -> float:
+        """The deviation where nothing varies, relative to the mean."""
+        r = self.vectors[~self.varies] @ (T - self.model.mean)
+        return float(np.linalg.norm(r) / np.linalg.norm(self.model.mean)) if len(r) else 0.0
+
+
+def _samples(u: np.ndarray, given: int | None) -> tuple[int, float]:
+    """The number of samples, if not given the likeliest for these energies, and its Gaussian log-likelihood."""
+    samples = np.array([given] if given else [1, 2, 3, *OFTEN], dtype=float)
+    gains = 0.5 * len(u) * np.log(samples) - 0.5 * samples * np.sum(u) - SEVERAL * (samples > 1)
+    i = int(np.argmax(gains))
+    return int(samples[i]), float(gains[i])
+
+
+def _plausible(sigma: _Spectrum, T: np.ndarray, samples: int, rounding: float) -> bool:
+    """Whether T's deviations are distributed over directions as those of real estimates from so many samples are."""
+    if sigma.still(T) > 100 * rounding:
+        return False
+    rng = np.random.default_rng([samples, 79])
+    # about the exact mean, which that of the draws misses by as much as an estimate from as many samples does
+    test = sigma.model.test - sigma.model.test.mean(0) + sigma.model.mean
+    count = 500 if samples < 100 else 200
+    there = np.stack(
+        [sigma.summary(test[rng.integers(len(test), size=samples)].mean(0), samples) for _ in range(count)]
+    )
+    width = np.std(there, axis=0) + 1e-9 * np.abs(np.mean(there, axis=0))
+    off = np.abs(sigma.summary(T, samples) - np.median(there, axis=0)) / np.maximum(width, 1e-300)
+    return bool(np.all(off < FAR))

@@ -1,0 +1,373 @@
+"""What somebody else's preconditioned gradient is: which factors, damped how, of which gradient.
+
+With U = c (G + bI)⁻¹ V (A + aI)⁻¹, V = p₀ GUA + p₁ UA + p₂ GU + p₃ U where p = (1, b, a, ab)/c; with the exact damped
+inverse of the product, U = c (A⊗G + λI)⁻¹ V, it is p = (1, 0, 0, λ)/c. So one linear regression finds out how U was
+damped, whatever the strength; the known strengths are tried first, one by one, as they need no regression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kfac_ref.damping import PI_NORMS
+from kfac_ref.oracle import expressions, fits
+from kfac_ref.oracle.expressions import Expression
+from kfac_ref.oracle.factor_checks import FISHERS
+from kfac_ref.oracle.fits import claim
+from kfac_ref.oracle.gradient_checks import part_of
+from kfac_ref.oracle.layouts import Arrangement
+from kfac_ref.oracle.references import References
+from kfac_ref.oracle.verdict import Explanation
+
+WORST = 1e-2
+"""No fit is claimed whose residual may be larger than this, however ill-conditioned the inverse."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Factors that a layer's gradient may have been preconditioned with, in their eigenbases."""
+
+    A: np.ndarray
+    G: np.ndarray
+    says: Explanation
+    own: bool = False
+    """Whether they are the factors that came with the preconditioned gradient, not the oracle's."""
+
+    def __post_init__(self) -> None:
+        for name, M in (("A", self.A), ("G", self.G)):
+            values, vectors = np.linalg.eigh((M + M.T) / 2)
+            object.__setattr__(self, f"s_{name}", np.maximum(values, 0))
+            object.__setattr__(self, f"U_{name}", vectors)
+
+    def pi(self, norm: str) -> float:
+        """π of §6.3."""
+        a, g = (
+            (s.mean() if norm == "trace" else np.sqrt(np.mean(s**2)))
+            for s in (self.s_A, self.s_G)  # type: ignore[attr-defined]
+        )
+        return float(np.sqrt(a / g)) if g > 0 else 1.0
+
+    def into(self, V: np.ndarray) -> np.ndarray:
+        """V in the eigenbases."""
+        return self.U_G.T @ V @ self.U_A  # type: ignore[attr-defined]
+
+    def denominators(self, rule: Rule) -> np.ndarray:
+        """What the gradient is divided by in the eigenbases."""
+        s_A, s_G = self.s_A[None, :], self.s_G[:, None]  # type: ignore[attr-defined]
+        return s_G * s_A + rule.product if rule.product else (s_G + rule.G) * (s_A + rule.A)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to damp: what is added to A, to G, or to their Kronecker product."""
+
+    text: str
+    A: float
+    G: float
+    product: float = 0.0
+    cost: float = 0.0
+    expected: bool = False
+
+
+def rules(
+    pair: Pair, dampings: Mapping[str, float], gamma: float | None, s_A: float = 1.0, s_G: float = 1.0
+) -> Iterator[Rule]:
+    """The known ways, for factors that are s_A and s_G times `pair`; what they add is divided by these scales. `gamma`
+    is the case's own, with which the project itself damps."""
+    yield Rule("none", 0.0, 0.0, expected=gamma is None)
+    for name, x in dampings.items():
+        if x <= 0:
+            continue
+        root = np.sqrt(x)
+        rooted = "gamma" if name == "gamma^2" else f"sqrt({name})"
+        for norm, cost in zip(PI_NORMS, (0.0, 0.6), strict=True):
+            p = pair.pi(norm) * np.sqrt(s_A / s_G)
+            yield Rule(
+                f"{rooted} with pi ({norm})",
+                p * root / s_A,
+                root / p / s_G,
+                cost=cost,
+                expected=norm == "trace" and gamma is not None and abs(root / gamma - 1) < 1e-9,
+            )
+            yield Rule(f"{rooted} with 1/pi ({norm})", root / p / s_A, p * root / s_G, cost=cost + 2.5)
+            yield Rule(f"{name} with pi ({norm})", p * x / s_A, x / p / s_G, cost=cost + 1.5)
+        yield Rule(f"{rooted} on each factor", root / s_A, root / s_G, cost=0.4)
+        yield Rule(f"{name} on each factor", x / s_A, x / s_G, cost=0.6)
+        yield Rule(f"{name} on the product", 0.0, 0.0, x / (s_A * s_G), cost=0.4)
+        for which, a, g in (("A", 1.0, 0.0), ("G", 0.0, 1.0)):
+            yield Rule(f"{rooted} on {which} alone", a * root / s_A, g * root / s_G, cost=2.0)
+            yield Rule(f"{name} on {which} alone", a * x / s_A, g * x / s_G, cost=2.0)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer's preconditioned gradient in one reading, with the gradients it may be of."""
+
+    U: np.ndarray
+    gradients: list[tuple[np.ndarray, Explanation]]
+    tolerance: float
+    references: References
+    layer: int
+
+
+def explain_preconditioned(
+    readings: Iterable[Arrangement],
+    layer: int,
+    references: References,
+    tolerance: float,
+    part: str = "",
+    own: tuple[np.ndarray, np.ndarray, Explanation] | None = None,
+) -> list[Explanation]:
+    """Explanations of a layer's preconditioned gradient (its weights' or bias's part).
+
+    Parameters
+    ----------
+    readings : the ways to read theirs
+    tolerance : what rounding may have done to it
+    own : their own A, in the project's layout, and G for this layer, and what was found of that G
+    """
+    found: list[Explanation] = []
+    for a in readings:
+        problem = Problem(a.matrix, list(_gradients(a, layer, references, part)), tolerance, references, layer)
+        for pair in _pairs(a, layer, references, part, own):
+            ways = list(rules(pair, references.dampings(), references.case.gamma_used))
+            if part == "bias":
+                ways += _as_weights(pair, layer, references, own)
+            for V, says in problem.gradients:
+                known = [_tried(problem, pair, V, says, rule) for rule in ways]
+                found += known
+                if not any(e.fits for e in known):
+                    found += _regressed(problem, pair, V, says)
+    return [replace(e, tolerance=min(e.tolerance, WORST)) for e in found]
+
+
+def _as_weights(
+    pair: Pair, layer: int, references: References, own: tuple[np.ndarray, np.ndarray, Explanation] | None
+) -> Iterator[Rule]:
+    """The rules by which a bias's block, G alone, is damped as the G of the weights' block is."""
+    A = references.A(layer)[:-1, :-1] if not pair.own or own is None else own[0]
+    for rule in rules(Pair(A, pair.G, pair.says), references.dampings(), references.case.gamma_used):
+        if rule.G and " pi " in rule.text:
+            text = f"{rule.text}, as the G of the weights' block"
+            yield Rule(text, 0.0, rule.G, cost=rule.cost + 0.8)
+
+
+def _gradients(
+    a: Arrangement, layer: int, references: References, part: str
+) -> Iterator[tuple[np.ndarray, Explanation]]:
+    for V, notes, cost in references.gradients:
+        expected = a.own and part == "" and not notes
+        says = claim(bias=a.bias, layout=a.layout, notes=notes, cost=a.cost + cost, expected=expected)
+        yield part_of(V[layer - 1], a.matrix.shape[1], part), says
+
+
+def _pairs(
+    a: Arrangement,
+    layer: int,
+    references: References,
+    part: str,
+    own: tuple[np.ndarray, np.ndarray, Explanation] | None,
+) -> Iterator[Pair]:
+    columns = a.matrix.shape[1]
+    A = references.A(layer)
+    A = np.ones((1, 1)) if part == "bias" else A[:columns, :columns]
+    for kind in references.kinds:
+        yield Pair(A, references.G(layer, kind), claim(fisher=FISHERS[kind], cost=0.0 if kind == "exact" else 0.4))
+    yield Pair(A, np.eye(a.matrix.shape[0]), claim(fisher="identity", cost=0.4))
+    if own is not None and own[1].shape[0] == a.matrix.shape[0]:
+        A_own = np.ones((1, 1)) if part == "bias" else own[0]
+        if A_own.shape[0] == columns:
+            notes = ("with their own factors",)
+            yield Pair(A_own, own[1], claim(fisher=own[2].fisher, samples=own[2].samples, notes=notes, cost=1.0), True)
+
+
+def _tried(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation, rule: Rule) -> Explanation:
+    """Whether U is a multiple of what the rule gives."""
+    denominators = pair.denominators(rule)
+    largest = float(denominators.max())
+    says = _said(says, pair, rule)
+    if float(denominators.min()) <= 1e-13 * largest:
+        if rule.text != "none":
+            return says
+        # where the inverse does not exist: the pseudo-inverse
+        good = denominators > 1e-10 * largest
+        reciprocals = np.where(good, 1 / np.where(good, denominators, 1.0), 0.0)
+        says = replace(says, damping="none (pseudo-inverse)", cost=says.cost + 0.5)
+    else:
+        reciprocals = 1 / denominators
+    condition = largest * float(reciprocals.max())
+    U = pair.into(problem.U)
+    fit = fits.regress(U, [pair.into(V) * reciprocals])
+    if fit is None:
+        return says
+    (c,), residual = fit
+    tolerance = problem.tolerance * max(1.0, condition / 100)
+    found = fits.with_scale(says, c, residual, tolerance, problem.references.symbols(problem.layer))
+    # with a factor that is m·I, a constant without a name may stand for any damping of it
+    loose = U.size < 6 or _scalar(pair.G) is not None or _scalar(pair.A) is not None
+    return says if found.expression is None and loose else found
+
+
+def _said(says: Explanation, pair: Pair, rule: Rule) -> Explanation:
+    values = (rule.product,) if rule.product else (rule.A, rule.G)
+    exact = pair.says.fisher == "exact" and not pair.own
+    return replace(
+        says,
+        fisher=pair.says.fisher,
+        samples=pair.says.samples,
+        notes=(*says.notes, *pair.says.notes),
+        damping=rule.text,
+        damping_values=tuple(float(v) for v in values),
+        cost=says.cost + pair.says.cost + rule.cost,
+        expected=says.expected and exact and rule.expected,
+    )
+
+
+def _regressed(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation) -> Iterator[Explanation]:
+    """U with a damping of unknown strength, or with factors of another scale."""
+    U, A, G = problem.U, pair.A, pair.G
+    scalar_A, scalar_G = _scalar(A), _scalar(G)
+    if scalar_A is not None and scalar_G is not None:
+        return
+    if scalar_G is not None:  # (g+b) and c are one constant
+        terms = [U @ A, U]
+    elif scalar_A is not None:
+        terms = [G @ U, U]
+    else:
+        terms = [G @ U @ A, U @ A, G @ U, U]
+    if U.size < 2 * len(terms):
+        return
+    fit = fits.regress(V, terms)
+    if fit is None:
+        return
+    p, residual = fit
+    sizes = [np.linalg.norm(t) for t in terms]
+    weights = np.array([abs(x) * n for x, n in zip(p, sizes, strict=True)]) / np.linalg.norm(V)
+    tolerance = problem.tolerance * max(1.0, float(weights.sum()))
+    if residual > tolerance or weights[0] < 30 * tolerance:
+        return
+    # what p/p₀ is known to: the error of each coefficient is that of V along its term
+    precise = np.array([tolerance * np.linalg.norm(V) / n for n in sizes]) / abs(p[0]) + tolerance / weights[0] * abs(
+        p / p[0]
+    )
+    ratios = p / p[0]
+    found = _Found(1 / p[0], residual, tolerance, float(tolerance / weights[0]))
+    if len(terms) == 2:
+        if abs(ratios[1]) > 3 * precise[1]:
+            on_A = scalar_G is not None
+            constant = scalar_G if on_A else scalar_A
+            assert constant is not None
+            yield from _one_sided(problem, pair, says, found, ratios[1], precise[1], on_A, constant)
+        return
+    b, a, ab = ratios[1:]
+    of_b, of_a, of_ab = precise[1:]
+    if abs(b) <= 3 * of_b and abs(a) <= 3 * of_a:
+        if ab <= 3 * of_ab:
+            return
+        rule, off = Rule(f"{ab:.6g} on the product", 0.0, 0.0, ab, cost=3.0), of_ab / abs(ab)
+    else:
+        if abs(ab - a * b) > 5 * (of_ab + abs(a) * of_b + abs(b) * of_a) or min(a, b) < -3 * max(of_a, of_b):
+            return
+        rule, off = _unknown(pair, a, b), max(of_a / max(abs(a), 1e-300), of_b / max(abs(b), 1e-300))
+    if off < 1e-2:
+        yield from _named(problem, pair, says, rule, found, off)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a regression found of the scale."""
+
+    scale: float
+    residual: float
+    tolerance: float
+    precise: float
+
+
+def _scalar(M: np.ndarray) -> float | None:
+    """m, if M is m·I."""
+    m = float(np.mean(np.diag(M)))
+    return m if np.linalg.norm(M - m * np.eye(len(M))) <= 1e-12 * np.linalg.norm(M) else None
+
+
+def _one_sided(
+    problem: Problem,
+    pair: Pair,
+    says: Explanation,
+    found: _Found,
+    added: float,
+    precise: float,
+    on_A: bool,
+    constant: float,
+) -> Iterator[Explanation]:
+    """Where one factor is m·I, what was added to it cannot be told from the scale: read with the known rules alone."""
+    references = problem.references
+    for e_A, e_G in _scales(problem, pair):
+        for rule in rules(pair, references.dampings(), references.case.gamma_used, e_A.value, e_G.value):
+            if rule.product:
+                expected, absorbed = rule.product / constant, constant
+            else:
+                expected, other = (rule.A, rule.G) if on_A else (rule.G, rule.A)
+                absorbed = constant + other
+            if expected == 0 or abs(expected - added) > 3 * precise:
+                continue
+            said = _scaled_factors(says, pair, rule, e_A, e_G)
+            scale = found.scale * absorbed * e_A.value * e_G.value
+            read = fits.with_scale(
+                said, scale, found.residual, found.tolerance, references.symbols(), found.precise + precise / expected
+            )
+            if read.expression is not None:
+                yield read
+
+
+def _scales(problem: Problem, pair: Pair) -> list[tuple[Expression, Expression]]:
+    """Scales that both factors may have."""
+    references = problem.references
+    usual = expressions.usual(references.symbols())
+    scales = [e for e in usual if e.cost <= 2]
+    pairs = [(a, g) for a in scales if a.text in ("1", "N", "1/N") for g in scales]
+    return [pair for pair in pairs if pair[0].text == pair[1].text == "1"] if pair.own else pairs
+
+
+def _scaled_factors(says: Explanation, pair: Pair, rule: Rule, e_A: Expression, e_G: Expression) -> Explanation:
+    notes = tuple(f"{n} scaled by {e.text}" for n, e in (("A", e_A), ("G", e_G)) if e.text != "1")
+    read = replace(rule, cost=rule.cost + e_A.cost + e_G.cost, expected=rule.expected and not notes)
+    return _said(replace(says, notes=(*says.notes, *notes)), pair, read)
+
+
+def _unknown(pair: Pair, a: float, b: float) -> Rule:
+    """A rule of a strength that is not the case's."""
+    strength = np.sqrt(abs(a * b))
+    for norm in PI_NORMS:
+        if b > 0 and a > 0 and abs(np.sqrt(a / b) / pair.pi(norm) - 1) < 1e-5:
+            return Rule(f"{strength:.6g} with pi ({norm})", a, b, cost=2.5)
+    if abs(a - b) <= 1e-5 * abs(a):
+        return Rule(f"{a:.6g} on each factor", a, b, cost=2.5)
+    return Rule(f"{a:.6g} on A, {b:.6g} on G", a, b, cost=4.0)
+
+
+def _named(
+    problem: Problem, pair: Pair, says: Explanation, rule: Rule, found: _Found, off: float
+) -> Iterator[Explanation]:
+    """The rule found, read as a known one on factors of another scale where that works, else as it is."""
+    references = problem.references
+    symbols = references.symbols()
+
+    def scaled(said: Explanation, factor: float) -> Explanation:
+        return fits.with_scale(said, found.scale * factor, found.residual, found.tolerance, symbols, found.precise)
+
+    for e_A, e_G in _scales(problem, pair):
+        for known in rules(pair, references.dampings(), references.case.gamma_used, e_A.value, e_G.value):
+            if known.text != "none" and _alike(known, rule, 3 * off):
+                yield scaled(_scaled_factors(says, pair, known, e_A, e_G), e_A.value * e_G.value)
+    own = scaled(_said(says, pair, rule), 1.0)
+    # a strength and a scale that are both unheard of would explain too much
+    if own.expression is not None or problem.U.size >= 20:
+        yield own
+
+
+def _alike(known: Rule, found: Rule, near: float) -> bool:
+    pairs = ((known.A, found.A), (known.G, found.G), (known.product, found.product))
+    return all(abs(k - f) <= near * max(abs(k), abs(f)) for k, f in pairs)
