@@ -110,14 +110,14 @@ class _Check:
         return starts
 
     def _hints(self) -> set[float]:
-        """Scales that G may well have: that of the gradients, or its square, if these were squared."""
-        N = self.references.cases
-        hints = set()
+        """Scales that G is likely to have: as the gradients say, that of the loss, or its square where gradients were
+        squared, summed or averaged; and as the A say, a root where a scale is split over both factors."""
+        N, hints = float(self.references.cases), set()
         for name in self._of("gradient", "gradient_weight", "gradient_bias"):
             e = self.chosen[name]
-            if e is not None and e.expression is not None and e.scale is not None and abs(e.scale) != 1:
-                s = abs(e.scale)
-                hints |= {s, s * N, s / N, s**2, s**2 * N, s**2 * N**2}
+            if e is not None and e.expression is not None and e.scale:
+                losses = {abs(e.scale) * n for n in (1, N, 1 / N)}
+                hints |= {s**p * n for s in losses for p in (1, 2) for n in (1, N, 1 / N)}
         roots = (self.chosen[name] for name in self._of("A"))
         return hints | {e.scale for e in roots if e and e.scale and (e.expression or "").startswith("sqrt(")}
 

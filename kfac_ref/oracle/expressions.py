@@ -11,6 +11,8 @@ NAMELESS = 8.0
 """The cost of a constant that no expression names; the costliest expressions cost less."""
 USUAL_DECAYS = (0.95, 0.9, 0.99, 0.5, 0.999, 0.75, 0.8, 0.7, 0.6, 0.98, 0.97, 0.96, 0.995, 0.85, 0.1, 0.2, 0.25, 0.3)
 MOST_UPDATES = 500
+HINTED = 2.0
+"""What a scale gains where another quantity makes it likely."""
 
 
 @dataclass(frozen=True)
@@ -120,30 +122,32 @@ _LOSSES: dict[str, dict[tuple[int, int], tuple[float, float]]] = {
 """For losses scaled by 2^p C^c, by (p, c): how far-fetched the Hessian's scale is, and that of squared gradients."""
 
 
+def is_root(value: float, symbols: Symbols) -> bool:
+    """Whether its name is a square root."""
+    name = named(value, symbols, 1e-9)
+    return name is not None and name.text.startswith("sqrt(")
+
+
 def hinted(scales: list[Expression], hints: Collection[float], symbols: Symbols) -> list[Expression]:
-    """The scales, cheaper where another quantity makes them likely, as it has one of these scales; and those that go
-    with the root of a scale on another factor."""
-    gain = 1.2
-    cheaper = [
-        replace(e, cost=e.cost - gain) if any(abs(e.value / hint - 1) < 1e-9 for hint in hints) else e for e in scales
+    """The scales, cheaper where another quantity makes them likely, having itself one of these scales; but if one of
+    these is a root, as when a scale is split over both factors, then what goes with it."""
+    roots = [hint for hint in hints if is_root(hint, symbols)]
+    if roots:
+        likely = [e for e in scales if e.cost <= 2]
+        products = [(e, v) for e in likely for hint in roots for v in (e.value * hint, e.value / hint)]
+        both = [(e, named(value, symbols, 1e-9)) for e, value in products]
+        return [replace(name, cost=e.cost) for e, name in both if name is not None]
+    return [
+        replace(e, cost=e.cost - HINTED) if any(abs(e.value / hint - 1) < 1e-9 for hint in hints) else e for e in scales
     ]
-    for hint in hints:
-        name = named(hint, symbols, 1e-9)
-        if name is not None and name.text.startswith("sqrt("):
-            for e in (e for e in scales if e.cost <= 1):
-                for value in (e.value * hint, e.value / hint):
-                    both = named(value, symbols, 1e-9)
-                    if both is not None:
-                        cheaper.append(Expression(both.text, value, e.cost + 0.3))
-    return cheaper
 
 
 def over_samples(samples: int) -> list[Expression]:
     """Scales of a mean over samples done wrongly: the sum, or divided once too often, or by a wrong power."""
     return [
-        Expression("S", float(samples), 2.5),
-        Expression("1/sqrt(S)", samples**-0.5, 2.5),
-        Expression("1/S", 1 / samples, 2.5),
+        Expression("S", float(samples), 1.7),
+        Expression("1/sqrt(S)", samples**-0.5, 1.7),
+        Expression("1/S", 1 / samples, 1.7),
     ]
 
 

@@ -17,6 +17,9 @@ from kfac_ref.oracle.verdict import Explanation
 FISHERS = {"exact": "exact", "empirical": "empirical", "sampled": "monte-carlo"}
 """What the kinds of references are called in a verdict."""
 
+ALONE = 8
+"""Rows of the smallest G that is believed to be sampled where others beside it are not."""
+
 
 def explain_A(theirs: np.ndarray, layer: int, references: References, separate: bool) -> list[Explanation]:
     """Explanations of an A of `layer` (i, its reference being Ā_{i−1,i−1}), whether they fit or not.
@@ -114,13 +117,25 @@ def explain_sampled(
         names = [name for name in names if name not in found]
         for signs in (False, True):
             if names and names[0] not in found:
-                found |= _recognise(names, theirs, references, hints, signs) or {}
+                # where not all fit together something else is the matter, and what fits must fit better
+                margin = 3.3 if len(names) == len(theirs) else 6.0
+                more = _recognise(names, theirs, references, hints, signs, margin=margin) or {}
+                if len(names) == 1 < len(theirs):
+                    more = {
+                        name: e for name, e in more.items() if e.expression is not None and _is_telling(theirs[name])
+                    }
+                found |= more
     scales = {name: e.scale for name, e in found.items() if e.expression is not None}
     for name in theirs:
         if name not in found and scales:
             both = _recognise([*scales, name], theirs, references, hints, False, scales) or {}
             found |= {name: both[name]} if name in both else {}
     return found
+
+
+def _is_telling(quantity: tuple[int, np.ndarray]) -> bool:
+    """Whether a G is large enough to be recognised alone where those beside it are not."""
+    return len(quantity[1]) >= ALONE
 
 
 def _averaged(
@@ -149,6 +164,7 @@ def _recognise(
     hints: Collection[float],
     signs: bool,
     known: Mapping[str, float | None] | None = None,
+    margin: float = 6.0,
 ) -> dict[str, Explanation] | None:
     matrices = [theirs[name][1].astype(np.float64) for name in names]
     if any(not np.allclose(M, M.T, rtol=0, atol=1e-5 * np.linalg.norm(M)) for M in matrices):
@@ -160,9 +176,12 @@ def _recognise(
     projections = [monte_carlo.projection(rng, len(M)) for M in matrices]
     projected = [K @ P for K, P in zip(jacobians, projections, strict=True)]
     model = monte_carlo.Model(network.likelihood, references.passed.z, projected, projections, signs)
-    usual = expressions.usual(references.symbols())
-    candidates = expressions.hinted(usual, hints, references.symbols())
-    sampled = monte_carlo.recognise(matrices, model, candidates, rounding, [(known or {}).get(name) for name in names])
+    # a bias has no A over which its scale could be split
+    biases = all(name.startswith("G_bias") for name in names)
+    hints = [h for h in hints if not biases or not expressions.is_root(h, references.symbols())]
+    candidates = expressions.hinted(expressions.usual(references.symbols()), hints, references.symbols())
+    scales = [(known or {}).get(name) for name in names]
+    sampled = monte_carlo.recognise(matrices, model, candidates, rounding, scales, margin)
     if sampled is None:
         return None
     notes = ("random signs on the root of F_R (curvature propagation)",) if signs else ()

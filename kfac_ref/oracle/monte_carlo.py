@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
 from autodiff.likelihoods import Likelihood
 from kfac_ref.oracle import expressions
@@ -23,7 +24,7 @@ DRAWS = 1500
 WIDEST = 14
 """Matrices of more rows are looked at through as many random projections."""
 LEAST = 12
-"""How many numbers must be explained before anything is claimed; of a scale without a name, twice as many."""
+"""How many numbers must be explained before anything is claimed."""
 FAR = 3.3
 """Standard deviations at which a number that describes theirs is too unlike those of real estimates."""
 OFTEN = (
@@ -33,10 +34,10 @@ OFTEN = (
 """Numbers of samples that people take."""
 FARFETCHED = 3.5
 """A scale that costs more is not believed."""
+USUAL = (5, 10, 20, 50, 100, 200, 500, 1000)
+"""Those among them for which a mean over samples done wrongly is looked for."""
 SEVERAL = 1.5
 """What several samples a case cost, in log-likelihood, against one."""
-MARGIN = 3.0
-"""By how much, in log-likelihood, a scale must be likelier than any other to be named."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ def recognise(
     candidates: Sequence[Expression],
     rounding: float,
     known: Sequence[float | None] | None = None,
+    margin: float = 3.3,
 ) -> Sampled | None:
     """What the matrices are, if they are Monte-Carlo estimates of one scale from the same samples; else None.
 
@@ -160,6 +162,7 @@ def recognise(
     candidates : the scales to choose from.
     rounding : the relative size of rounding.
     known : the scales of those matrices whose scale is known; the others share one.
+    margin : by how much, in log-likelihood, a scale must be likelier than any other to be named.
     """
     known = [None] * len(theirs) if known is None else known
     spectrum = _Spectrum(model, rounding)
@@ -175,7 +178,7 @@ def recognise(
     spread, estimate = spectrum.spread, spectrum.scale_of(divided(1.0))
     scores = []
     scales: list[tuple[Expression, int | None]] = [(e, None) for e in candidates]
-    scales += [(e, S) for S in OFTEN[1:20] for e in expressions.over_samples(S)]
+    scales += [(e, S) for S in USUAL for e in expressions.over_samples(S)]
     for e, given in scales:
         if all(unknown) and abs(estimate / e.value - 1) > max(6 * spread, 1e-6):
             continue
@@ -189,11 +192,15 @@ def recognise(
     if best.cost > FARFETCHED:
         return None
     T = divided(best.value)
-    if not _plausible(spectrum, T, samples, rounding):
+    # the energies of few heavy-tailed draws say little about their number, so one a case gets a hearing
+    counts = [samples] if samples == 1 or best.text[-1:] == "S" else [samples, 1]
+    plausible = [n for n in counts if _plausible(spectrum, T, n, rounding)]
+    if not plausible:
         return None
+    samples = plausible[0]
     others = [s for s in scores if abs(s[1].value / best.value - 1) > 1e-9]
     gap = score - others[0][0] if others else np.inf
-    if gap <= MARGIN and (best.cost > FARFETCHED / 2 or len(model.mean) < 2 * LEAST):
+    if gap <= margin and min(e.cost for s, e, _ in scores if s > score - margin) > FARFETCHED / 2:
         return None
     measured = estimate if all(unknown) else best.value
     residuals, expected = [], []
@@ -203,7 +210,7 @@ def recognise(
         residuals.append(float(np.linalg.norm(t - m) / size))
         expected.append(float(np.sqrt(np.mean(np.sum((D - m) ** 2, axis=1)) / samples) / size))
     return Sampled(
-        best if gap > MARGIN else None,
+        best if gap > margin else None,
         best,
         measured,
         spread / np.sqrt(samples),
@@ -221,7 +228,9 @@ class _Spectrum:
     def __init__(self, model: Model, rounding: float) -> None:
         self.model = model
         centred = model.learn - model.mean
-        _, s, Vt = np.linalg.svd(centred / np.sqrt(len(centred)), full_matrices=True)
+        R = np.linalg.qr(centred / np.sqrt(len(centred)), mode="r")
+        # of the two drivers the one that always converges
+        _, s, Vt = scipy.linalg.svd(R, full_matrices=True, lapack_driver="gesvd")
         values = np.zeros(Vt.shape[0])
         values[: len(s)] = s**2
         # what rounding leaves where nothing varies

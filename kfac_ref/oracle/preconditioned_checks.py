@@ -7,13 +7,13 @@ damped, whatever the strength; the known strengths are tried first, one by one, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kfac_ref.damping import PI_NORMS
 from kfac_ref.oracle import expressions, fits
+from kfac_ref.oracle.damping_rules import Pair, Rule, alike, of_unknown_strength, rules, scalar
 from kfac_ref.oracle.expressions import Expression
 from kfac_ref.oracle.factor_checks import FISHERS
 from kfac_ref.oracle.fits import claim
@@ -24,82 +24,6 @@ from kfac_ref.oracle.verdict import Explanation
 
 WORST = 1e-2
 """No fit is claimed whose residual may be larger than this, however ill-conditioned the inverse."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Factors that a layer's gradient may have been preconditioned with, in their eigenbases."""
-
-    A: np.ndarray
-    G: np.ndarray
-    says: Explanation
-    own: bool = False
-    """Whether they are the factors that came with the preconditioned gradient, not the oracle's."""
-
-    def __post_init__(self) -> None:
-        for name, M in (("A", self.A), ("G", self.G)):
-            values, vectors = np.linalg.eigh((M + M.T) / 2)
-            object.__setattr__(self, f"s_{name}", np.maximum(values, 0))
-            object.__setattr__(self, f"U_{name}", vectors)
-
-    def pi(self, norm: str) -> float:
-        """π of §6.3."""
-        a, g = (
-            (s.mean() if norm == "trace" else np.sqrt(np.mean(s**2)))
-            for s in (self.s_A, self.s_G)  # type: ignore[attr-defined]
-        )
-        return float(np.sqrt(a / g)) if g > 0 else 1.0
-
-    def into(self, V: np.ndarray) -> np.ndarray:
-        """V in the eigenbases."""
-        return self.U_G.T @ V @ self.U_A  # type: ignore[attr-defined]
-
-    def denominators(self, rule: Rule) -> np.ndarray:
-        """What the gradient is divided by in the eigenbases."""
-        s_A, s_G = self.s_A[None, :], self.s_G[:, None]  # type: ignore[attr-defined]
-        return s_G * s_A + rule.product if rule.product else (s_G + rule.G) * (s_A + rule.A)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A way to damp: what is added to A, to G, or to their Kronecker product."""
-
-    text: str
-    A: float
-    G: float
-    product: float = 0.0
-    cost: float = 0.0
-    expected: bool = False
-
-
-def rules(
-    pair: Pair, dampings: Mapping[str, float], gamma: float | None, s_A: float = 1.0, s_G: float = 1.0
-) -> Iterator[Rule]:
-    """The known ways, for factors that are s_A and s_G times `pair`; what they add is divided by these scales. `gamma`
-    is the case's own, with which the project itself damps."""
-    yield Rule("none", 0.0, 0.0, expected=gamma is None)
-    for name, x in dampings.items():
-        if x <= 0:
-            continue
-        root = np.sqrt(x)
-        rooted = "gamma" if name == "gamma^2" else f"sqrt({name})"
-        for norm, cost in zip(PI_NORMS, (0.0, 0.6), strict=True):
-            p = pair.pi(norm) * np.sqrt(s_A / s_G)
-            yield Rule(
-                f"{rooted} with pi ({norm})",
-                p * root / s_A,
-                root / p / s_G,
-                cost=cost,
-                expected=norm == "trace" and gamma is not None and abs(root / gamma - 1) < 1e-9,
-            )
-            yield Rule(f"{rooted} with 1/pi ({norm})", root / p / s_A, p * root / s_G, cost=cost + 2.5)
-            yield Rule(f"{name} with pi ({norm})", p * x / s_A, x / p / s_G, cost=cost + 1.5)
-        yield Rule(f"{rooted} on each factor", root / s_A, root / s_G, cost=0.4)
-        yield Rule(f"{name} on each factor", x / s_A, x / s_G, cost=0.6)
-        yield Rule(f"{name} on the product", 0.0, 0.0, x / (s_A * s_G), cost=0.4)
-        for which, a, g in (("A", 1.0, 0.0), ("G", 0.0, 1.0)):
-            yield Rule(f"{rooted} on {which} alone", a * root / s_A, g * root / s_G, cost=2.0)
-            yield Rule(f"{name} on {which} alone", a * x / s_A, g * x / s_G, cost=2.0)
 
 
 @dataclass(frozen=True)
@@ -207,7 +131,7 @@ def _tried(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation, rule:
     tolerance = problem.tolerance * max(1.0, condition / 100)
     found = fits.with_scale(says, c, residual, tolerance, problem.references.symbols(problem.layer))
     # with a factor that is m·I, a constant without a name may stand for any damping of it
-    loose = U.size < 6 or _scalar(pair.G) is not None or _scalar(pair.A) is not None
+    loose = U.size < 6 or scalar(pair.G) is not None or scalar(pair.A) is not None
     return says if found.expression is None and loose else found
 
 
@@ -229,7 +153,7 @@ def _said(says: Explanation, pair: Pair, rule: Rule) -> Explanation:
 def _regressed(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation) -> Iterator[Explanation]:
     """U with a damping of unknown strength, or with factors of another scale."""
     U, A, G = problem.U, pair.A, pair.G
-    scalar_A, scalar_G = _scalar(A), _scalar(G)
+    scalar_A, scalar_G = scalar(A), scalar(G)
     if scalar_A is not None and scalar_G is not None:
         return
     if scalar_G is not None:  # (g+b) and c are one constant
@@ -271,7 +195,7 @@ def _regressed(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation) -
     else:
         if abs(ab - a * b) > 5 * (of_ab + abs(a) * of_b + abs(b) * of_a) or min(a, b) < -3 * max(of_a, of_b):
             return
-        rule, off = _unknown(pair, a, b), max(of_a / max(abs(a), 1e-300), of_b / max(abs(b), 1e-300))
+        rule, off = of_unknown_strength(pair, a, b), max(of_a / max(abs(a), 1e-300), of_b / max(abs(b), 1e-300))
     if off < 1e-2:
         yield from _named(problem, pair, says, rule, found, off)
 
@@ -284,12 +208,6 @@ class _Found:
     residual: float
     tolerance: float
     precise: float
-
-
-def _scalar(M: np.ndarray) -> float | None:
-    """m, if M is m·I."""
-    m = float(np.mean(np.diag(M)))
-    return m if np.linalg.norm(M - m * np.eye(len(M))) <= 1e-12 * np.linalg.norm(M) else None
 
 
 def _one_sided(
@@ -337,17 +255,6 @@ def _scaled_factors(says: Explanation, pair: Pair, rule: Rule, e_A: Expression, 
     return _said(replace(says, notes=(*says.notes, *notes)), pair, read)
 
 
-def _unknown(pair: Pair, a: float, b: float) -> Rule:
-    """A rule of a strength that is not the case's."""
-    strength = np.sqrt(abs(a * b))
-    for norm in PI_NORMS:
-        if b > 0 and a > 0 and abs(np.sqrt(a / b) / pair.pi(norm) - 1) < 1e-5:
-            return Rule(f"{strength:.6g} with pi ({norm})", a, b, cost=2.5)
-    if abs(a - b) <= 1e-5 * abs(a):
-        return Rule(f"{a:.6g} on each factor", a, b, cost=2.5)
-    return Rule(f"{a:.6g} on A, {b:.6g} on G", a, b, cost=4.0)
-
-
 def _named(
     problem: Problem, pair: Pair, says: Explanation, rule: Rule, found: _Found, off: float
 ) -> Iterator[Explanation]:
@@ -360,14 +267,9 @@ def _named(
 
     for e_A, e_G in _scales(problem, pair):
         for known in rules(pair, references.dampings(), references.case.gamma_used, e_A.value, e_G.value):
-            if known.text != "none" and _alike(known, rule, 3 * off):
+            if known.text != "none" and alike(known, rule, 3 * off):
                 yield scaled(_scaled_factors(says, pair, known, e_A, e_G), e_A.value * e_G.value)
     own = scaled(_said(says, pair, rule), 1.0)
     # a strength and a scale that are both unheard of would explain too much
     if own.expression is not None or problem.U.size >= 20:
         yield own
-
-
-def _alike(known: Rule, found: Rule, near: float) -> bool:
-    pairs = ((known.A, found.A), (known.G, found.G), (known.product, found.product))
-    return all(abs(k - f) <= near * max(abs(k), abs(f)) for k, f in pairs)

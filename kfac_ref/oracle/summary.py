@@ -62,8 +62,6 @@ def _said(e: Explanation) -> str:
     """What a quantity is, in place of what it should be."""
     whose = {"exact": "", "empirical": "the empirical Fisher's", "identity": "the identity (forward only)"}
     parts = []
-    if e.fisher == "identity":
-        advice.append("the Fisher's G takes a backward pass from targets of the model")
     if e.fisher == "monte-carlo":
         count = f" from about {e.samples} sample{'s' if e.samples != 1 else ''} a case" if e.samples else ""
         parts.append(f"a Monte-Carlo estimate{count}")
@@ -80,7 +78,9 @@ def _said(e: Explanation) -> str:
         elif e.expression == "-1":
             parts.append("of the opposite sign")
         else:
-            value = f" = {e.scale:.6g}" if e.expression else f" (near {e.nearest})" if e.nearest else ""
+            value = f" (near {e.nearest})" if e.nearest else ""
+            if e.expression and not e.expression.isdigit():
+                value = f" = {e.scale:.6g}"
             text = f"{e.expression or f'{e.scale:.6g}'}{value}"
             parts.append(f"{text} times too large" if abs(e.scale) > 1 else f"scaled by {text}")
     if e.bias in ("first", "absent", "separate") and not e.as_it_stands:
