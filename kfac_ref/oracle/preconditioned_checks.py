@@ -64,7 +64,7 @@ def explain_preconditioned(
                 known = [_tried(problem, pair, V, says, rule) for rule in ways]
                 found += known
                 if not any(e.fits for e in known):
-                    found += _regressed(problem, pair, V, says)
+                    found += _regressed(problem, pair, V, says) if a.matrix.size >= 8 else _tiny(problem, pair, V, says)
     return [replace(e, tolerance=min(e.tolerance, WORST)) for e in found]
 
 
@@ -108,8 +108,11 @@ def _pairs(
             yield Pair(A_own, own[1], claim(fisher=own[2].fisher, samples=own[2].samples, notes=notes, cost=1.0), True)
 
 
-def _tried(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation, rule: Rule) -> Explanation:
-    """Whether U is a multiple of what the rule gives."""
+def _tried(
+    problem: Problem, pair: Pair, V: np.ndarray, says: Explanation, rule: Rule, nameless: bool = False
+) -> Explanation:
+    """Whether U is a multiple of what the rule gives; a multiple without a name only where there are numbers enough, or
+    where `nameless` ones will do."""
     denominators = pair.denominators(rule)
     largest = float(denominators.max())
     says = _said(says, pair, rule)
@@ -132,7 +135,24 @@ def _tried(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation, rule:
     found = fits.with_scale(says, c, residual, tolerance, problem.references.symbols(problem.layer))
     # with a factor that is m·I, a constant without a name may stand for any damping of it
     loose = U.size < 6 or scalar(pair.G) is not None or scalar(pair.A) is not None
-    return says if found.expression is None and loose else found
+    return says if found.expression is None and loose and not nameless else found
+
+
+def _tiny(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation) -> Iterator[Explanation]:
+    """Too few numbers for a regression: the known rules on factors of other scales, one by one."""
+    references = problem.references
+    for e_A, e_G in _scales(problem, pair):
+        for rule in rules(pair, references.dampings(), references.case.gamma_used, e_A.value, e_G.value):
+            if (e_A.text, e_G.text) == ("1", "1") or rule.text == "none":
+                continue
+            tried = _tried(problem, pair, V, says, rule, nameless=True)
+            if not tried.fits or tried.scale is None:
+                continue
+            said = _scaled_factors(says, pair, rule, e_A, e_G)
+            scale = tried.scale * e_A.value * e_G.value
+            read = fits.with_scale(said, scale, tried.residual, tried.tolerance, references.symbols())
+            if read.expression is not None:
+                yield read
 
 
 def _said(says: Explanation, pair: Pair, rule: Rule) -> Explanation:
