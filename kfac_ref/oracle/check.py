@@ -19,6 +19,9 @@ from kfac_ref.oracle.verdict import Explanation, Report, Verdict
 from kfac_ref.oracle.whole_checks import Joint
 
 Explanations = dict[str, list[Explanation]]
+FARTHER = 20.0
+"""How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
+in one layout is no estimate in another."""
 
 
 def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Report:
@@ -197,7 +200,10 @@ class _Check:
             self._choose(kind)
             for name, (layer, x) in self._of(kind).items():
                 if self.chosen[name] is None:
-                    self.chosen[name] = dense_checks.explain_sampled(x, layer or None, self.references)
+                    sampled = dense_checks.explain_sampled(x, layer or None, self.references)
+                    nearest = min((e.residual for e in self.found[name]), default=np.inf)
+                    if sampled is not None and sampled.residual <= FARTHER * nearest:
+                        self.chosen[name] = sampled
 
 
 def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:

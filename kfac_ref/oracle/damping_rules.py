@@ -87,10 +87,10 @@ def of_unknown_strength(pair: Pair, a: float, b: float) -> Rule:
     strength = np.sqrt(abs(a * b))
     for norm in PI_NORMS:
         if b > 0 and a > 0 and abs(np.sqrt(a / b) / pair.pi(norm) - 1) < 1e-5:
-            return Rule(f"{strength:.6g} with pi ({norm})", a, b, cost=2.5)
+            return Rule(f"{strength:.6g} with pi ({norm})", a, b, cost=4.5)
     if abs(a - b) <= 1e-5 * abs(a):
-        return Rule(f"{a:.6g} on each factor", a, b, cost=2.5)
-    return Rule(f"{a:.6g} on A, {b:.6g} on G", a, b, cost=4.0)
+        return Rule(f"{a:.6g} on each factor", a, b, cost=4.5)
+    return Rule(f"{a:.6g} on A, {b:.6g} on G", a, b, cost=6.0)
 
 
 def alike(known: Rule, found: Rule, near: float) -> bool:

@@ -211,7 +211,7 @@ def _regressed(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation) -
     if abs(b) <= 3 * of_b and abs(a) <= 3 * of_a:
         if ab <= 3 * of_ab:
             return
-        rule, off = Rule(f"{ab:.6g} on the product", 0.0, 0.0, ab, cost=3.0), of_ab / abs(ab)
+        rule, off = Rule(f"{ab:.6g} on the product", 0.0, 0.0, ab, cost=5.0), of_ab / abs(ab)
     else:
         if abs(ab - a * b) > 5 * (of_ab + abs(a) * of_b + abs(b) * of_a) or min(a, b) < -3 * max(of_a, of_b):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from kfac_ref.oracle import Case, check
 SIZES = (4, 6, 5, 3)
 CASES = 23
 """Of cases, of outputs, and of the units of each layer: all different, so that a scale can be told by its value."""
+LIBRARIES = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch", "jax", "kfac-jax", "numpy")
 DAMPING = 0.05
 """λ; γ is its root (§6.3)."""
 
@@ -33,8 +35,17 @@ def case(likelihood: str) -> Case:
     return Case(network, parameters, X, Y, lam=DAMPING)
 
 
+def installed(name: str) -> str | None:
+    """A package's version, if it is there."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def show(found: Iterable[tuple[str, Case, Mapping[str, Any]]]) -> None:
     """Check each (title, case, theirs), print what was found, and exit with 1 if something was not explained."""
+    print(", ".join(f"{name} {version}" for name in LIBRARIES if (version := installed(name))))
     unexplained = []
     for title, of, theirs in found:
         report = check(theirs, of)
