@@ -15,6 +15,9 @@ from kfac_ref.oracle.layouts import Order, orders
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
+COMMON = 0.6
+"""What the layouts cost at most in which a sampled matrix is believed whose scale has no name."""
+
 
 def explain_block(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
     """Explanations of a diagonal block of a layer."""
@@ -139,7 +142,9 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
         place = np.argsort(order.index)
         ours = T[np.ix_(place, place)]
         sampled = monte_carlo.recognise([ours], models[biased], candidates, fits.rounding(theirs))
-        if sampled is not None and (best is None or sampled.score - order.cost > best[0]):
+        if sampled is None or (sampled.scale is None and order.cost > COMMON):
+            continue
+        if best is None or sampled.score - order.cost > best[0]:
             says = sampled_explanation(
                 sampled,
                 0,
@@ -161,11 +166,12 @@ def _model(references: References, layers: list[int], layer: int | None, order: 
     values, vectors = np.linalg.eigh(exact[np.ix_(present, present)])
     rng = np.random.default_rng(77)
     still = vectors[:, values < 1e-12 * values[-1]]
-    projection = monte_carlo.projection(rng, len(present))
+    most = monte_carlo.widest(1, references.cases)
+    projection = monte_carlo.projection(rng, len(present), most)
     if still.shape[1]:
         # some directions of each kind
         still = still @ np.linalg.qr(rng.standard_normal((still.shape[1], min(4, still.shape[1]))))[0]
-        projection = np.linalg.qr(np.hstack([still, projection[:, : monte_carlo.WIDEST]]))[0]
+        projection = np.linalg.qr(np.hstack([still, projection[:, :most]]))[0]
     P = np.zeros((len(exact), projection.shape[1]))
     P[present] = projection
     KP: np.ndarray | float = 0.0

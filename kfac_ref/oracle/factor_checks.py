@@ -173,7 +173,8 @@ def _recognise(
     network = references.network
     jacobians = [references.jacobians[theirs[name][0] - 1] for name in names]
     rng = np.random.default_rng(77)
-    projections = [monte_carlo.projection(rng, len(M)) for M in matrices]
+    most = monte_carlo.widest(len(matrices), references.cases)
+    projections = [monte_carlo.projection(rng, len(M), most) for M in matrices]
     projected = [K @ P for K, P in zip(jacobians, projections, strict=True)]
     model = monte_carlo.Model(network.likelihood, references.passed.z, projected, projections, signs)
     # a bias has no A over which its scale could be split

@@ -193,7 +193,7 @@ def _with_identity(
     readings = []
     for name, value in dampings.items():
         if abs(b - value) <= of_b * abs(value):
-            damped = replace(says, damping=f"{name} added to the diagonal", damping_values=(float(b),))
+            damped = replace(says, damping=f"{name} added to the diagonal", damping_values=(float(b),), expected=False)
             readings.append(with_scale(replace(damped, cost=damped.cost + 1), c, residual, tolerance, symbols, of_c))
     decay = expressions.decay_of(b, of_b)
     if decay is not None:
@@ -202,7 +202,8 @@ def _with_identity(
         s = c / (1 - decay.weight)
         readings.append(with_scale(averaged, s, residual, tolerance, symbols, of_c + (0 if usual else of_b)))
     if b > 0:
-        anything = replace(says, damping=f"{b:.6g} added to the diagonal", damping_values=(b,), cost=says.cost + 5)
+        text = f"{b:.6g} added to the diagonal"
+        anything = replace(says, damping=text, damping_values=(b,), cost=says.cost + 5, expected=False)
         readings.append(with_scale(anything, c, residual, tolerance, symbols, of_c))
     return min(readings, key=lambda e: e.cost, default=None)
 

@@ -20,9 +20,13 @@ from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import Expression
 
 DRAWS = 1500
-"""Draws of one sample a case, to learn the covariance from; as many again check what was learnt."""
+"""Draws of one sample a case, to learn the covariance from, of no more cases in all than ROWS, but FEWEST at least; as
+many again check what was learnt."""
+ROWS = 1_500_000
+FEWEST = 300
 WIDEST = 14
-"""Matrices of more rows are looked at through as many random projections."""
+"""Matrices of more rows are looked at through as many random projections, or fewer, so that there are three draws for
+each number looked at."""
 LEAST = 12
 """How many numbers must be explained before anything is claimed."""
 FAR = 3.3
@@ -90,9 +94,10 @@ class Model:
         self.uppers = [np.triu_indices(P.shape[1]) for P in self.projections]
         self.weights = [np.where(u[0] == u[1], 1.0, np.sqrt(2.0)) for u in self.uppers]
         self.mean = np.concatenate(self.parts([self._exact(K) for K in self.jacobians], project=False))
-        draws, nll = self._draws(2 * DRAWS)
-        self.learn, self.test = draws[:DRAWS], draws[DRAWS:]
-        self.nll = nll[:DRAWS]
+        count = draws_of(len(z))
+        draws, nll = self._draws(2 * count)
+        self.learn, self.test = draws[:count], draws[count:]
+        self.nll = nll[:count]
         self.ends = np.cumsum([len(w) for w in self.weights])
 
     def parts(self, matrices: Sequence[np.ndarray], project: bool = True) -> list[np.ndarray]:
@@ -141,9 +146,22 @@ class Model:
         return self.likelihood.derivative(z, y), self.likelihood.loss(z, y)
 
 
-def projection(rng: np.random.Generator, n: int) -> np.ndarray:
-    """P (n, k) with orthonormal columns: the identity where n is small."""
-    return np.eye(n) if n <= WIDEST else np.linalg.qr(rng.standard_normal((n, WIDEST)))[0]
+def draws_of(cases: int) -> int:
+    """How many draws are made of so many cases, to learn from."""
+    return max(FEWEST, min(DRAWS, ROWS // cases))
+
+
+def widest(matrices: int, cases: int) -> int:
+    """Through how many projections each of so many matrices may be looked at."""
+    k = WIDEST
+    while k > 3 and 3 * matrices * k * (k + 1) // 2 > draws_of(cases):
+        k -= 1
+    return k
+
+
+def projection(rng: np.random.Generator, n: int, most: int) -> np.ndarray:
+    """P (n, k) with orthonormal columns, k ≤ `most`: the identity where n is small enough."""
+    return np.eye(n) if n <= most else np.linalg.qr(rng.standard_normal((n, most)))[0]
 
 
 def recognise(
