@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
+
 NAMELESS = 8.0
 """The cost of a constant that no expression names; the costliest expressions cost less."""
 USUAL_DECAYS = (0.95, 0.9, 0.99, 0.5, 0.999, 0.75, 0.8, 0.7, 0.6, 0.98, 0.97, 0.96, 0.995, 0.85, 0.1, 0.2, 0.25, 0.3)
@@ -58,11 +60,13 @@ class Symbols:
 
 def named(value: float, symbols: Symbols, tolerance: float) -> Expression | None:
     """The simplest expression that is `value` (of either sign) within a relative tolerance, or None."""
-    found = None
-    for e in _expressions(symbols):
-        if abs(e.value - abs(value)) <= tolerance * e.value and (found is None or e.cost < found.cost):
-            found = e
-    return _signed(found, value)
+    values, expressions = _sorted(symbols)
+    size = abs(value)
+    # the first of them that are near enough; they are sorted by their values
+    low, high = np.searchsorted(values, [size / (1 + tolerance), size / max(1 - tolerance, 1e-12)])
+    near = expressions[max(low - 1, 0) : high + 1]
+    fitting = [e for e in near if abs(e.value - size) <= tolerance * e.value]
+    return _signed(min(fitting, key=lambda e: e.cost, default=None), value)
 
 
 def nearest(value: float, symbols: Symbols) -> Expression | None:
@@ -183,6 +187,13 @@ def _signed(e: Expression | None, value: float) -> Expression | None:
     if e is None or value > 0:
         return e
     return Expression(f"-{e.text}", -e.value, e.cost + 0.5)
+
+
+@lru_cache(maxsize=64)
+def _sorted(symbols: Symbols) -> tuple[np.ndarray, list[Expression]]:
+    """All expressions in the order of their values, and these."""
+    ordered = sorted(_expressions(symbols), key=lambda e: e.value)
+    return np.array([e.value for e in ordered]), ordered
 
 
 @lru_cache(maxsize=64)

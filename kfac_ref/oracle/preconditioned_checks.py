@@ -24,14 +24,16 @@ from kfac_ref.oracle.verdict import Explanation
 
 WORST = 1e-2
 """No fit is claimed whose residual may be larger than this, however ill-conditioned the inverse."""
+OWN_FACTORS = "with their own factors"
+FEW = 8
+"""Fewer numbers than this are not regressed on four terms."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One layer's preconditioned gradient in one reading, with the gradients it may be of."""
+    """One layer's preconditioned gradient in one reading."""
 
     U: np.ndarray
-    gradients: list[tuple[np.ndarray, Explanation]]
     tolerance: float
     references: References
     layer: int
@@ -53,18 +55,30 @@ def explain_preconditioned(
     tolerance : what rounding may have done to it
     own : their own A, in the project's layout, and G for this layer, and what was found of that G
     """
-    found: list[Explanation] = []
-    for a in readings:
-        problem = Problem(a.matrix, list(_gradients(a, layer, references, part)), tolerance, references, layer)
-        for pair in _pairs(a, layer, references, part, own):
-            ways = list(rules(pair, references.dampings(), references.case.gamma_used))
+    trials = [
+        (problem, pair, V, says, a)
+        for a in readings
+        for problem in [Problem(a.matrix, tolerance, references, layer)]
+        for pair in _pairs(a, layer, references, part, own)
+        for V, says in _gradients(a, layer, references, part)
+    ]
+    ways: dict[int, list[Rule]] = {}
+
+    def known(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation, a: Arrangement) -> list[Explanation]:
+        if id(pair) not in ways:
+            ways[id(pair)] = list(rules(pair, references.dampings(), references.case.gamma_used))
             if part == "bias":
-                ways += _as_weights(pair, layer, references, own)
-            for V, says in problem.gradients:
-                known = [_tried(problem, pair, V, says, rule) for rule in ways]
-                found += known
-                if not any(e.fits for e in known):
-                    found += _regressed(problem, pair, V, says) if a.matrix.size >= 8 else _tiny(problem, pair, V, says)
+                ways[id(pair)] += _as_weights(pair, layer, references, own)
+        return [_tried(problem, pair, V, says, rule) for rule in ways[id(pair)]]
+
+    def unknown(problem: Problem, pair: Pair, V: np.ndarray, says: Explanation, a: Arrangement) -> list[Explanation]:
+        few = a.matrix.size < FEW
+        return list(_tiny(problem, pair, V, says) if few else _regressed(problem, pair, V, says))
+
+    found = [e for trial in trials for e in known(*trial)]
+    # what is known to be done comes first; what is left is searched for only where that does not explain theirs
+    if not any(e.fits and e.expression is not None for e in found):
+        found += [e for trial in trials for e in unknown(*trial)]
     return [replace(e, tolerance=min(e.tolerance, WORST)) for e in found]
 
 
@@ -104,7 +118,7 @@ def _pairs(
     if own is not None and own[1].shape[0] == a.matrix.shape[0]:
         A_own = np.ones((1, 1)) if part == "bias" else own[0]
         if A_own.shape[0] == columns:
-            notes = ("with their own factors",)
+            notes = (OWN_FACTORS,)
             yield Pair(A_own, own[1], claim(fisher=own[2].fisher, samples=own[2].samples, notes=notes, cost=1.0), True)
 
 
@@ -264,8 +278,8 @@ def _scales(problem: Problem, pair: Pair) -> list[tuple[Expression, Expression]]
     """Scales that both factors may have."""
     references = problem.references
     usual = expressions.usual(references.symbols())
-    scales = [e for e in usual if e.cost <= 2]
-    pairs = [(a, g) for a in scales if a.text in ("1", "N", "1/N") for g in scales]
+    scales, N = [e for e in usual if e.cost <= 2], float(references.cases)
+    pairs = [(a, g) for a in scales if a.value in (1.0, N, 1 / N) for g in scales]
     return [pair for pair in pairs if pair[0].text == pair[1].text == "1"] if pair.own else pairs
 
 

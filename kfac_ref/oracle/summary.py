@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kfac_ref.oracle.preconditioned_checks import OWN_FACTORS
 from kfac_ref.oracle.verdict import MATCH, NO_MATCH, Explanation, Verdict
 
 KINDS = {
@@ -49,7 +50,7 @@ def summarise(verdicts: Mapping[str, Verdict]) -> str:
         sentences.append(f"Your {kind}{which} is {said}")
     if unexplained:
         sentences.append(f"nothing known explains {_listed(unexplained)}")
-    first = "; ".join(sentences)
+    first = "; ".join(s.replace("Your", "your", 1) for s in sentences)
     done = "; ".join(advice) or f"the table says {'what comes closest' if unexplained else 'how to convert it'}"
     return f"{first[0].upper()}{first[1:]}.\n{done[0].upper()}{done[1:]}."
 
@@ -95,7 +96,7 @@ def _said(e: Explanation) -> str:
         parts.append(e.layout)
     if e.damping and not e.expected:
         parts.append(f"damped so: {e.damping}" if e.damping != "none" else "undamped")
-    parts += [n for n in e.notes if n not in parts]
+    parts += [n for n in e.notes if n != OWN_FACTORS]
     return ", ".join(parts) or "another than expected"
 
 

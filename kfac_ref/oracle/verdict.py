@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import Decay, Symbols
 
@@ -146,7 +148,7 @@ class Verdict:
         }
         history = None if e is None or e.history is None else asdict(e.history) | {"start": e.start}
         shown = e or self.closest
-        return (
+        return _plain(
             {"verdict": self.verdict}
             | claimed
             | {
@@ -159,6 +161,15 @@ class Verdict:
                 "convention": self.convention,
             }
         )
+
+
+def _plain(x: Any) -> Any:
+    """The same with Python's own numbers, as JSON has them."""
+    if isinstance(x, dict):
+        return {key: _plain(value) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_plain(value) for value in x]
+    return x.item() if isinstance(x, np.generic) else x
 
 
 @dataclass(frozen=True)
