@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from kfac_ref.oracle import dense_checks, factor_checks, fits, gradient_checks, preconditioned_checks, whole_checks
+from kfac_ref.oracle import (
+    dense_checks,
+    factor_checks,
+    fits,
+    gradient_checks,
+    preconditioned_checks,
+    sampled_factors,
+    whole_checks,
+)
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.choose import choose, undecided
 from kfac_ref.oracle.layouts import Arrangement, arrangements
@@ -101,7 +109,7 @@ class _Check:
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
-        self.chosen |= factor_checks.explain_sampled(open_, self.references, self._starts(open_), self._hints())
+        self.chosen |= sampled_factors.explain_sampled(open_, self.references, self._starts(open_), self._hints())
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""

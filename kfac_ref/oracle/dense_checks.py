@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from kfac_ref import block_diagonal, kronecker_fisher
-from kfac_ref.oracle import expressions, fits, monte_carlo
-from kfac_ref.oracle.factor_checks import FISHERS, sampled_explanation
+from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
+from kfac_ref.oracle.factor_checks import FISHERS
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.layouts import Order, orders
 from kfac_ref.oracle.references import References
+from kfac_ref.oracle.sampled_factors import sampled_explanation
 from kfac_ref.oracle.verdict import Explanation
 
 COMMON = 0.6
@@ -132,7 +133,7 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
     else:
         ways = orders(references.network.sizes[layer], references.network.sizes[layer - 1])
     candidates = expressions.usual(references.symbols())
-    models: dict[bool, monte_carlo.Model] = {}
+    models: dict[bool, sampling.Model] = {}
     best: tuple[float, Explanation] | None = None
     for order in (o for o in ways if len(o.index) == len(T)):
         biased = order.bias != "absent"
@@ -142,13 +143,13 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
         place = np.argsort(order.index)
         ours = T[np.ix_(place, place)]
         sampled = monte_carlo.recognise([ours], models[biased], candidates, fits.rounding(theirs))
-        if sampled is None or (sampled.scale is None and order.cost > COMMON):
+        few = len(models[biased].mean) < 2 * monte_carlo.LEAST
+        if sampled is None or (sampled.scale is None and (few or order.cost > COMMON)):
             continue
         if best is None or sampled.score - order.cost > best[0]:
             says = sampled_explanation(
                 sampled,
                 0,
-                references,
                 matrix="Fisher block" if layer else None,
                 bias=order.bias,
                 layout=order.layout,
@@ -158,7 +159,7 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
     return best[1] if best else None
 
 
-def _model(references: References, layers: list[int], layer: int | None, order: Order) -> monte_carlo.Model:
+def _model(references: References, layers: list[int], layer: int | None, order: Order) -> sampling.Model:
     """The draws of a dense block, seen through projections P: random ones, and where the exact block is 0, so that
     entries in the wrong order are found out."""
     present = np.sort(order.index)
@@ -166,8 +167,8 @@ def _model(references: References, layers: list[int], layer: int | None, order: 
     values, vectors = np.linalg.eigh(exact[np.ix_(present, present)])
     rng = np.random.default_rng(77)
     still = vectors[:, values < 1e-12 * values[-1]]
-    most = monte_carlo.widest(1, references.cases)
-    projection = monte_carlo.projection(rng, len(present), most)
+    most = sampling.widest(1, references.cases)
+    projection = sampling.projection(rng, len(present), most)
     if still.shape[1]:
         # some directions of each kind
         still = still @ np.linalg.qr(rng.standard_normal((still.shape[1], min(4, still.shape[1]))))[0]
@@ -182,4 +183,4 @@ def _model(references: References, layers: list[int], layer: int | None, order: 
         start += d * columns
         KP = KP + np.einsum("na,cnd,adk->cnk", references.passed.a[i], references.jacobians[i], part, optimize=True)
     likelihood = references.network.likelihood
-    return monte_carlo.Model(likelihood, references.passed.z, [np.asarray(KP)], [projection])
+    return sampling.Model(likelihood, references.passed.z, [np.asarray(KP)], [projection])

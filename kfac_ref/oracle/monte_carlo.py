@@ -15,20 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from autodiff.likelihoods import Likelihood
 from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import Expression
+from kfac_ref.oracle.sampling import Model
 
-DRAWS = 1500
-"""Draws of one sample a case, to learn the covariance from, of no more cases in all than ROWS, but FEWEST at least; as
-many again check what was learnt."""
-ROWS = 1_500_000
-FEWEST = 300
-WIDEST = 14
-"""Matrices of more rows are looked at through as many random projections, or fewer, so that there are three draws for
-each number looked at."""
 LEAST = 12
 """How many numbers must be explained before anything is claimed."""
+REPLICAS = 400
+"""Estimates with which theirs is compared."""
 FAR = 3.3
 """Standard deviations at which a number that describes theirs is too unlike those of real estimates."""
 OFTEN = (
@@ -65,103 +59,6 @@ class Sampled:
     """By how much the scale is likelier than any other."""
     score: float
     """The log-likelihood, less what the scale costs."""
-
-
-class Model:
-    """Draws of estimates of several matrices at once, each the mean over cases of (K_nᵀe)(K_nᵀe)ᵀ."""
-
-    def __init__(
-        self,
-        likelihood: Likelihood,
-        z: np.ndarray,
-        projected: Sequence[np.ndarray],
-        projections: Sequence[np.ndarray],
-        signs: bool = False,
-    ) -> None:
-        """Draw estimates of matrices M, each seen through a projection P, as PᵀMP.
-
-        Parameters
-        ----------
-        z : (N, d_ℓ)
-        projected : KP, (d_ℓ, N, k), for each matrix.
-        projections : P, (n, k), for each matrix.
-        signs : whether e is not of sampled targets but random signs on a root of F_R, which have the same second moment
-            (curvature propagation).
-        """
-        self.likelihood, self.z, self.signs = likelihood, z, signs
-        self.projections = list(projections)
-        self.jacobians = [np.transpose(KP, (1, 0, 2)) for KP in projected]
-        self.uppers = [np.triu_indices(P.shape[1]) for P in self.projections]
-        self.weights = [np.where(u[0] == u[1], 1.0, np.sqrt(2.0)) for u in self.uppers]
-        self.mean = np.concatenate(self.parts([self._exact(K) for K in self.jacobians], project=False))
-        count = draws_of(len(z))
-        draws, nll = self._draws(2 * count)
-        self.learn, self.test = draws[:count], draws[count:]
-        self.nll = nll[:count]
-        self.ends = np.cumsum([len(w) for w in self.weights])
-
-    def parts(self, matrices: Sequence[np.ndarray], project: bool = True) -> list[np.ndarray]:
-        """The matrices, projected, as vectors whose norm is Frobenius's."""
-        if project:
-            matrices = [P.T @ M @ P for P, M in zip(self.projections, matrices, strict=True)]
-        return [M[u] * w for M, u, w in zip(matrices, self.uppers, self.weights, strict=True)]
-
-    def diagonals(self, T: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Each matrix's part of T, and where in it the diagonal is."""
-        return [(t, u[0] == u[1]) for t, u in zip(np.split(T, self.ends[:-1]), self.uppers, strict=True)]
-
-    def _exact(self, K: np.ndarray) -> np.ndarray:
-        B = self.likelihood.fisher_root_product(
-            self.z, np.broadcast_to(np.eye(K.shape[1])[:, None, :], (K.shape[1], *self.z.shape))
-        )
-        g = np.einsum("rnc,nck->rnk", B, K).reshape(-1, K.shape[2])
-        return g.T @ g / len(self.z)
-
-    def _draws(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Estimates, a row for each draw, and the mean negative log-likelihood of what was drawn."""
-        N = len(self.z)
-        rows, nll = [], []
-        step = max(1, 200_000 // N)
-        for start in range(0, count, step):
-            size = min(step, count - start)
-            z = np.tile(self.z, (size, 1))
-            e, surprise = self._residuals(z, (78, start))
-            nll.append(surprise.reshape(size, N).mean(1))
-            e = e.reshape(size, N, -1)
-            parts = []
-            for K, u, w in zip(self.jacobians, self.uppers, self.weights, strict=True):
-                g = np.matmul(e.transpose(1, 0, 2), K)  # (N, size, n)
-                M = np.matmul(g.transpose(1, 2, 0), g.transpose(1, 0, 2)) / N
-                parts.append(M[:, u[0], u[1]] * w)
-            rows.append(np.concatenate(parts, axis=1))
-        return np.concatenate(rows), np.concatenate(nll)
-
-    def _residuals(self, z: np.ndarray, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """e for cases with outputs z, and how unlikely it is."""
-        if self.signs:
-            signs = np.random.default_rng(key).choice((-1.0, 1.0), z.shape)
-            e = self.likelihood.fisher_root_product(z, signs)
-            return e, np.sum(e**2, axis=1)
-        y = self.likelihood.sample(z, key)
-        return self.likelihood.derivative(z, y), self.likelihood.loss(z, y)
-
-
-def draws_of(cases: int) -> int:
-    """How many draws are made of so many cases, to learn from."""
-    return max(FEWEST, min(DRAWS, ROWS // cases))
-
-
-def widest(matrices: int, cases: int) -> int:
-    """Through how many projections each of so many matrices may be looked at."""
-    k = WIDEST
-    while k > 3 and 3 * matrices * k * (k + 1) // 2 > draws_of(cases):
-        k -= 1
-    return k
-
-
-def projection(rng: np.random.Generator, n: int, most: int) -> np.ndarray:
-    """P (n, k) with orthonormal columns, k ≤ `most`: the identity where n is small enough."""
-    return np.eye(n) if n <= most else np.linalg.qr(rng.standard_normal((n, most)))[0]
 
 
 def recognise(
@@ -274,14 +171,17 @@ class _Spectrum:
 
     def summary(self, T: np.ndarray, samples: int) -> np.ndarray:
         """Numbers that tell estimates from what is merely near: the scale, how likely the targets would be, and the
-        logarithms of the mean energies of all directions and of each quarter of them from strong to weak, and of the
-        traces."""
+        logarithms of the mean energies of all directions and of each quarter of them from strong to weak, of the
+        traces, and of the distances from the expectation."""
         u = self.energies(T) * samples
         logs = [np.log(np.mean(q) + 1e-12) for q in [u, *np.array_split(u, 4)] if len(q)]
         strength = np.log(self.values[self.varies])
         slope = np.dot(np.log(u + 1e-12), strength - strength.mean())
-        traces = [np.log(max(float(np.sum(t[d])), 1e-300)) for t, d in self.model.diagonals(T)]
-        return np.array([self.w @ T, self.guess @ T, slope, *logs, *traces])
+        parts = self.model.diagonals(T)
+        traces = [np.log(max(float(np.sum(t[d])), 1e-300)) for t, d in parts]
+        away = np.split(T - self.model.mean, self.model.ends[:-1])
+        sizes = [np.log(np.linalg.norm(r) + 1e-300) for r in away]
+        return np.array([self.w @ T, self.guess @ T, slope, *logs, *traces, *sizes])
 
     def energies(self, T: np.ndarray) -> np.ndarray:
         """Squared deviation from the mean in every direction that varies, over the variance of one draw."""
@@ -309,10 +209,9 @@ def _plausible(sigma: _Spectrum, T: np.ndarray, samples: int, rounding: float) -
     rng = np.random.default_rng([samples, 79])
     # about the exact mean, which that of the draws misses by as much as an estimate from as many samples does
     test = sigma.model.test - sigma.model.test.mean(0) + sigma.model.mean
-    count = 500 if samples < 100 else 200
-    there = np.stack(
-        [sigma.summary(test[rng.integers(len(test), size=samples)].mean(0), samples) for _ in range(count)]
-    )
+    # means of so many draws, each taken as often as chance has it
+    often = rng.multinomial(samples, np.full(len(test), 1 / len(test)), size=REPLICAS)
+    there = np.stack([sigma.summary(t, samples) for t in often @ test / samples])
     width = np.std(there, axis=0) + 1e-9 * np.abs(np.mean(there, axis=0))
     off = np.abs(sigma.summary(T, samples) - np.median(there, axis=0)) / np.maximum(width, 1e-300)
     return bool(np.all(off < FAR))

@@ -33,7 +33,10 @@ def summarise(verdicts: Mapping[str, Verdict]) -> str:
     """Two lines on all verdicts."""
     differing = {name: v for name, v in verdicts.items() if v.verdict != MATCH}
     if not differing:
-        return f"All {len(verdicts)} quantities match as they stand.\nNothing is to be converted."
+        which = (
+            f"All {len(verdicts)} quantities match as they stand" if len(verdicts) > 1 else "It matches as it stands"
+        )
+        return f"{which}.\nNothing is to be converted."
     unexplained = [name for name, v in differing.items() if v.verdict == NO_MATCH]
     explained: dict[tuple[str, str], list[str]] = {}
     advice: list[str] = []
