@@ -167,6 +167,8 @@ class _Check:
             self.found[name] += explained
             self.found[partner] += explained
         members = {i: [n for n, (j, _) in (whole | weights | biases).items() if j == i] for i in joint}
+        if all(any(e.fits and e.expression for e in self.found[name]) for names in members.values() for name in names):
+            joint = {}
         extra = whole_checks.explain_all(joint, self.references)
         for layer, names in members.items():
             more = extra[layer]
@@ -216,17 +218,23 @@ class _Check:
 
 def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:
     """The layer of each quantity, 0 for `fisher`. A_i counts from 0 as Ā does, or from 1 as layers do, where A_ℓ is
-    there (or A_0 is not and the sizes say so)."""
+    there, or the sizes say so, or else the numbers."""
     sizes = references.network.sizes
     numbers = {name: int(name.rsplit("_", 1)[1]) for name in arrays if name != "fisher"}
     A = {name: i for name, i in numbers.items() if name.startswith("A_")}
 
-    def fits_from(offset: int) -> bool:
+    def fit_in_size(offset: int) -> bool:
         return all(
             1 <= i + offset <= references.layers
             and arrays[name].shape[0] in (sizes[i + offset - 1], sizes[i + offset - 1] + 1)
             for name, i in A.items()
         )
 
-    offset = 1 if "A_0" in A or (f"A_{references.layers}" not in A and fits_from(1)) else 0
+    def unexplained(offset: int) -> int:
+        found = [factor_checks.explain_A(arrays[n], i + offset, references, False) for n, i in A.items()]
+        return sum(not any(e.fits for e in explanations) for explanations in found)
+
+    offset = 1 if "A_0" in A or (f"A_{references.layers}" not in A and fit_in_size(1)) else 0
+    if offset and "A_0" not in A and fit_in_size(0) and unexplained(0) < unexplained(1):
+        offset = 0
     return {"fisher": 0} | {name: i + offset if name in A else i for name, i in numbers.items()}

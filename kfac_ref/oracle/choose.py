@@ -66,19 +66,26 @@ def _near_best(fitting: list[Explanation]) -> list[Explanation]:
 
 
 def undecided(explanation: Explanation, others: Sequence[Explanation], decided: Sequence[Explanation]) -> bool:
-    """Whether only a constant without a name tells an explanation from another Fisher that would do as well, and none
-    of those that are decided is of the same Fisher and scale."""
+    """Whether only a constant without a name tells an explanation from another Fisher, or another damping, that would
+    do as well, and none of those that are decided is of the same Fisher and scale."""
     if explanation.expression is not None or explanation.fisher is None:
         return False
     if any(e.fisher == explanation.fisher and _same(e.scale, explanation.scale) for e in decided):
         return False
     return explanation.fisher != "identity" and any(
-        e.fits
-        and e.fisher not in (explanation.fisher, "identity")
-        and e.layout == explanation.layout
-        and e.start == explanation.start
+        e.fits and e.layout == explanation.layout and e.start == explanation.start and _differs(e, explanation)
         for e in others
-        if e.cost < 2 * NAMELESS
+        if e.cost < 2 * NAMELESS and e.fisher != "identity"
+    )
+
+
+def _differs(one: Explanation, other: Explanation) -> bool:
+    """Whether they name another Fisher, or other numbers added to diagonals."""
+    if one.fisher != other.fisher:
+        return True
+    values = one.damping_values, other.damping_values
+    return len(values[0]) != len(values[1]) or any(
+        abs(a - b) > 1e-5 * max(abs(a), abs(b)) for a, b in zip(*values, strict=True)
     )
 
 

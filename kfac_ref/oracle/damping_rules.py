@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +30,16 @@ class Pair:
         """V in the eigenbases."""
         return self.U_G.T @ V @ self.U_A
 
-    def denominators(self, rule: Rule) -> np.ndarray:
-        """What the gradient is divided by in the eigenbases."""
-        s_A, s_G = self.s_A[None, :], self.s_G[:, None]
+    def denominators(self, rule: Rule, rows: Any = slice(None), columns: Any = slice(None)) -> np.ndarray:
+        """What the gradient is divided by in the eigenbases, or in some rows and columns."""
+        s_A, s_G = self.s_A[None, columns], self.s_G[rows, None]
         return s_G * s_A + rule.product if rule.product else (s_G + rule.G) * (s_A + rule.A)
+
+    def range(self, rule: Rule) -> tuple[float, float]:
+        """The largest and the smallest of these."""
+        ends = [0, -1]
+        found = self.denominators(rule, ends, ends)
+        return float(found.max()), float(found.min())
 
 
 def _eigenbasis(M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +64,7 @@ def rules(
 ) -> Iterator[Rule]:
     """The known ways, for factors that are s_A and s_G times `pair`; what they add is divided by these scales. `gamma`
     is the case's own, with which the project itself damps."""
-    yield Rule("none", 0.0, 0.0, expected=gamma is None)
+    yield Rule("none", 0.0, 0.0, expected=not gamma)
     for name, x in dampings.items():
         if x <= 0:
             continue
@@ -70,7 +77,7 @@ def rules(
                 p * root / s_A,
                 root / p / s_G,
                 cost=cost,
-                expected=norm == "trace" and gamma is not None and abs(root / gamma - 1) < 1e-9,
+                expected=norm == "trace" and bool(gamma) and abs(root / (gamma or 1) - 1) < 1e-9,
             )
             yield Rule(f"{rooted} with 1/pi ({norm})", root / p / s_A, p * root / s_G, cost=cost + 2.5)
             yield Rule(f"{name} with pi ({norm})", p * x / s_A, x / p / s_G, cost=cost + 1.5)

@@ -16,6 +16,10 @@ from kfac_ref.oracle.references import References
 from kfac_ref.oracle.sampled_factors import sampled_explanation
 from kfac_ref.oracle.verdict import Explanation
 
+FEW_ROWS, NEAR = 20, 0.05
+"""Rows that are looked at first, and how near they must be to a matrix if all are to be looked at."""
+LARGEST_SAMPLED = 1000
+"""Rows of the largest matrix of which is asked whether it is an estimate."""
 COMMON = 0.6
 """What the layouts cost at most in which a sampled matrix is believed whose scale has no name."""
 
@@ -99,22 +103,21 @@ def _explain(
 ) -> list[Explanation]:
     symbols = references.symbols(layer)
     found = []
-    for order in ways:
-        if len(order.index) != len(theirs):
-            continue
-        laid_out = [
-            Candidate(
-                c.matrix[np.ix_(order.index, order.index)],
-                replace(
-                    c.says,
-                    bias=order.bias,
-                    layout=order.layout,
-                    cost=c.says.cost + order.cost,
-                    expected=c.says.expected and order.cost == 0,
-                ),
+    for order in (o for o in ways if len(o.index) == len(theirs)):
+        laid_out = []
+        for c in candidates:
+            says = replace(
+                c.says,
+                bias=order.bias,
+                layout=order.layout,
+                cost=c.says.cost + order.cost,
+                expected=c.says.expected and order.cost == 0,
             )
-            for c in candidates
-        ]
+            off = _at_a_glance(theirs, c.matrix, order.index)
+            if off > NEAR:
+                found.append(says.within(off, 0.0))
+            else:
+                laid_out.append(Candidate(c.matrix[np.ix_(order.index, order.index)], says))
         plain = fits.scaled(theirs, laid_out, symbols)
         found += [fits.from_zero(e, symbols) for e in plain]
         if not any(e.fits for e in plain):
@@ -122,8 +125,21 @@ def _explain(
     return found
 
 
+def _at_a_glance(theirs: np.ndarray, matrix: np.ndarray, index: np.ndarray) -> float:
+    """How far a few rows of theirs are from a multiple of the matrix, so laid out, and of I; 0 where all are few."""
+    n = len(theirs)
+    if n <= FEW_ROWS:
+        return 0.0
+    rows = np.sort(np.random.default_rng(n).choice(n, FEW_ROWS, replace=False))
+    some = matrix[index[rows]][:, index]
+    fit = fits.regress(theirs[rows], [some, np.eye(n)[rows]]) or fits.regress(theirs[rows], [some])
+    return np.inf if fit is None else fit[1]
+
+
 def explain_sampled(theirs: np.ndarray, layer: int | None, references: References) -> Explanation | None:
     """Theirs as a Monte-Carlo estimate of a layer's Fisher block (or of the whole Fisher), if it is one."""
+    if len(theirs) > LARGEST_SAMPLED:
+        return None
     T = theirs.astype(np.float64)
     if not np.allclose(T, T.T, rtol=0, atol=1e-5 * np.linalg.norm(T)):
         return None

@@ -80,6 +80,11 @@ def scaled(
     for candidate in candidates:
         if candidate.matrix.shape != theirs.shape:
             continue
+        if not np.any(theirs):
+            # nothing but what is zero itself explains zeros
+            if not np.any(candidate.matrix):
+                found.append(replace(candidate.says, scale=1.0, expression="1", residual=0.0, tolerance=tolerance))
+            continue
         fit = regress(theirs, [candidate.matrix])
         if fit is None:
             continue

@@ -11,7 +11,8 @@ import numpy as np
 from autodiff import objective, passes
 from autodiff.arrays import Array, to_numpy
 from autodiff.passes import Activities
-from kfac_ref import ekfac, factors, fisher
+from kfac_ref import block_tridiagonal, damping, ekfac, factors, fisher
+from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.factors import Factors
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.expressions import Symbols
@@ -44,6 +45,7 @@ class References:
         self.network = self.case.network
         self.layers = self.network.layers
         self._diagonals: dict[tuple[str, str], list[np.ndarray]] = {}
+        self._inverses: dict[object, BlockTridiagonalInverse | None] = {}
         self._bases: dict[str, ekfac.Eigenbasis] = {}
         self._dense: dict[object, np.ndarray] = {}
 
@@ -130,6 +132,15 @@ class References:
         if kind not in self._bases:
             self._bases[kind] = ekfac.eigenbasis(self.factors(kind))
         return self._bases[kind]
+
+    def tridiagonal(self, kind: str, gamma: float, norm: str) -> BlockTridiagonalInverse | None:
+        """F̂⁻¹ for a γ; None if a damped factor is singular."""
+        key = kind, gamma, norm
+        if key not in self._inverses:
+            damped = damping.factorise(self.factors(kind), gamma, norm)
+            good = bool(np.all(damped.pivots > 0))
+            self._inverses[key] = block_tridiagonal.invert(self.factors(kind), damped) if good else None
+        return self._inverses[key]
 
     def ekfac_diagonal(self, basis: str, kind: str) -> list[np.ndarray]:
         """EKFAC's diagonal of the Fisher `kind` in the eigenbasis of the factors of `basis`."""

@@ -64,6 +64,8 @@ def _regressed(trial: Trial) -> Iterator[Explanation]:
     p, residual = fit
     sizes = [np.linalg.norm(t) for t in terms]
     weights = np.array([abs(x) * n for x, n in zip(p, sizes, strict=True)]) / np.linalg.norm(V)
+    if p[0] == 0:
+        return
     tolerance = trial.tolerance * max(1.0, float(weights.sum()))
     if residual > tolerance or weights[0] < 30 * tolerance:
         return
@@ -85,7 +87,7 @@ def _regressed(trial: Trial) -> Iterator[Explanation]:
     if abs(b) <= 3 * of_b and abs(a) <= 3 * of_a:
         if ab <= 3 * of_ab:
             return
-        rule, off = Rule(f"{ab:.6g} on the product", 0.0, 0.0, ab, cost=5.0), of_ab / abs(ab)
+        rule, off = Rule(f"{ab:.6g} on the product", 0.0, 0.0, ab, cost=5.0), of_ab / max(abs(ab), 1e-300)
     else:
         if abs(ab - a * b) > 5 * (of_ab + abs(a) * of_b + abs(b) * of_a) or min(a, b) < -3 * max(of_a, of_b):
             return

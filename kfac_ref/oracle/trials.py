@@ -13,6 +13,10 @@ from kfac_ref.oracle.damping_rules import Pair, Rule, rules, scalar
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
+FEW_ROWS, NEAR = 24, 0.05
+"""Rows and columns that are looked at first, and how near they must be if all are to be looked at."""
+PSEUDO = "none (pseudo-inverse)"
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -34,6 +38,21 @@ class Trial:
         """U and V in the eigenbases of the pair."""
         return self.pair.into(self.U), self.pair.into(self.V)
 
+    @cached_property
+    def strongest(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and columns in which U is largest in the eigenbases."""
+        U = np.abs(self.rotated[0])
+        return np.argsort(-U.max(axis=1))[:FEW_ROWS], np.argsort(-U.max(axis=0))[:FEW_ROWS]
+
+    def at_a_glance(self, rule: Rule) -> float:
+        """How far U is from a multiple of what the rule gives in these; 0 where they are all."""
+        rows, columns = self.strongest
+        if max(self.U.shape) <= FEW_ROWS:
+            return 0.0
+        U, V = (x[np.ix_(rows, columns)] for x in self.rotated)
+        fit = fits.regress(U, [V / self.pair.denominators(rule, rows, columns)])
+        return 0.0 if fit is None else fit[1]
+
     def known_rules(self, s_A: float, s_G: float) -> Iterator[Rule]:
         """The known ways for factors that are so many times the pair."""
         return rules(self.pair, self.references.dampings(), self.references.case.gamma_used, s_A, s_G)
@@ -43,18 +62,24 @@ def tried(trial: Trial, rule: Rule, nameless: bool = False) -> Explanation:
     """Whether U is a multiple of what the rule gives; a multiple without a name only where there are numbers enough, or
     where `nameless` ones will do."""
     pair, says = trial.pair, trial.says
+    largest, smallest = pair.range(rule)
+    if smallest > 1e-13 * largest:
+        off = trial.at_a_glance(rule)
+        if off > NEAR:
+            return replace(said(says, pair, rule), residual=off)
     denominators = pair.denominators(rule)
-    largest, smallest = float(denominators.max()), float(denominators.min())
     if smallest > 1e-13 * largest:
         reciprocals = 1 / denominators
     elif rule.text == "none":
         # where the inverse does not exist: the pseudo-inverse
         good = denominators > 1e-10 * largest
         reciprocals = np.where(good, 1 / np.where(good, denominators, 1.0), 0.0)
-        rule = replace(rule, text="none (pseudo-inverse)", cost=rule.cost + 0.5)
+        rule = replace(rule, text=PSEUDO, cost=rule.cost + 0.5)
     else:
         return says
     U, V = trial.rotated
+    if not np.any(trial.U) and not np.any(trial.V):
+        return replace(said(says, pair, rule), scale=1.0, expression="1", residual=0.0, tolerance=trial.tolerance)
     fit = fits.regress(U, [V * reciprocals])
     if fit is None:
         return says
@@ -62,7 +87,7 @@ def tried(trial: Trial, rule: Rule, nameless: bool = False) -> Explanation:
     tolerance = trial.tolerance * max(1.0, largest * float(reciprocals.max()) / 100)
     found = fits.with_scale(said(says, pair, rule), c, residual, tolerance, trial.references.symbols(trial.layer))
     # with a factor that is m·I, a constant without a name may stand for any damping of it
-    loose = U.size < 6 or scalar(pair.G) is not None or scalar(pair.A) is not None
+    loose = rule.text == PSEUDO or U.size < 6 or scalar(pair.G) is not None or scalar(pair.A) is not None
     return says if found.expression is None and loose and not nameless else found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kfac_ref import block_tridiagonal, damping, fisher
+from kfac_ref import damping, fisher
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.factor_checks import FISHERS
 from kfac_ref.oracle.fits import claim
@@ -164,14 +164,14 @@ def _tridiagonal(
     found: dict[int, list[Explanation]] = {i: [] for i in range(1, references.layers + 1)}
     if references.layers == 1:
         return found
-    factors, gamma = references.factors(kind), references.case.gamma_used
+    gamma = references.case.gamma_used
     for name, x in references.dampings().items():
-        for norm in damping.PI_NORMS:
-            damped = damping.factorise(factors, float(np.sqrt(x)), norm)
-            if not np.all(damped.pivots > 0):
+        for norm in damping.PI_NORMS if x > 0 else ():
+            inverse = references.tridiagonal(kind, float(np.sqrt(x)), norm)
+            if inverse is None:
                 continue
             rooted = "gamma" if name == "gamma^2" else f"sqrt({name})"
-            own = norm == "trace" and gamma is not None and abs(np.sqrt(x) / gamma - 1) < 1e-9
+            own = norm == "trace" and bool(gamma) and abs(np.sqrt(x) / (gamma or 1) - 1) < 1e-9
             tri = replace(
                 says,
                 damping=f"{rooted} with pi ({norm})",
@@ -179,7 +179,7 @@ def _tridiagonal(
                 cost=says.cost + 0.5 + (0.0 if norm == "trace" else 0.6) + (0.0 if kind == "exact" else 0.4),
                 expected=says.expected and own,
             )
-            P = block_tridiagonal.invert(factors, damped).apply(V)
+            P = inverse.apply(V)
             for i, (p, u) in enumerate(zip(P, U, strict=True), start=1):
                 fit = fits.regress(u, [p])
                 if fit is None or u.size < 2:
