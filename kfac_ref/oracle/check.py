@@ -57,7 +57,11 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
     """
     if not isinstance(case, Case):
         case = Case.load(case)
-    return _Check(read_theirs(theirs, case), References(case)).report()
+    arrays, references = read_theirs(theirs, case), References(case)
+    # what overflows is found first, and what is divided by zero does not fit
+    with np.errstate(all="ignore"):
+        references.require_finite()
+        return _Check(arrays, references).report()
 
 
 class _Check:

@@ -10,7 +10,9 @@ from functools import lru_cache
 import numpy as np
 
 NAMELESS = 8.0
-"""The cost of a constant that no expression names; the costliest expressions cost less."""
+"""The cost of a constant that no expression names."""
+DEAREST = 4.5
+"""The cost of the most far-fetched expression that counts as a name."""
 USUAL_DECAYS = (0.95, 0.9, 0.99, 0.5, 0.999, 0.75, 0.8, 0.7, 0.6, 0.98, 0.97, 0.96, 0.995, 0.85, 0.1, 0.2, 0.25, 0.3)
 MOST_UPDATES = 500
 HINTED = 2.0
@@ -229,7 +231,7 @@ def _with_root(powers: dict[str, int], value: float, likelihood: str) -> Iterato
     cost = sum(weight.get(name, 2.0) * abs(e) for name, e in powers.items() if name)
     # a gradient of a mean, squared: one idea, not two
     cost -= 0.5 * sum(abs(e) == 2 for e in powers.values())
-    if cost < NAMELESS - 1:
+    if cost <= DEAREST:
         text = _text(powers)
         yield Expression(text, value, cost)
         if any(e % 2 for e in powers.values()):

@@ -27,7 +27,7 @@ def explain_A(theirs: np.ndarray, layer: int, references: References, separate: 
     return _explain(theirs, [*_A(layer, references, separate), *_swapped(_G(layer, references))], layer, references)
 
 
-def explain_G(theirs: np.ndarray, layer: int, references: References, bias: str | None = None) -> list[Explanation]:
+def explain_G(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
     """Explanations of a G of `layer`, or of the G of its bias, whether they fit or not."""
     candidates = [*_G(layer, references), *_swapped(_A(layer, references, separate=False))]
     return _explain(theirs, candidates, layer, references)

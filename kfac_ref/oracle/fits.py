@@ -16,6 +16,14 @@ FLOAT64 = 1e-9
 """What rounding in float64 may do to a result, relative to its norm."""
 FLOAT32 = 1e-5
 """The same in float32."""
+WORST = (1e-7, 1e-4)
+"""What it may do at most, in float64 and in float32, where a result is sensitive to rounding."""
+
+
+def conditioned(tolerance: float, condition: float) -> float:
+    """What rounding may do to a result that is `condition` times as sensitive: bounded, as a claim that fits loosely is
+    none, and what lies beyond the bound is left unexplained."""
+    return min(tolerance * max(1.0, condition), WORST[tolerance >= FLOAT32])
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,15 @@ def regress(target: np.ndarray, regressors: Sequence[np.ndarray]) -> tuple[np.nd
     (nearly) dependent or zero."""
     columns = [np.ravel(r).astype(np.float64, copy=False) for r in regressors]
     y = np.ravel(target).astype(np.float64, copy=False)
+    largest = float(np.max(np.abs(y), initial=0.0))
+    if largest > 0:
+        # so that squares neither overflow nor vanish
+        fit = _regress(y / largest, columns)
+        return None if fit is None else (fit[0] * largest, fit[1])
+    return None
+
+
+def _regress(y: np.ndarray, columns: list[np.ndarray]) -> tuple[np.ndarray, float] | None:
     norms = np.array([np.linalg.norm(c) for c in columns])
     size = np.linalg.norm(y)
     if not np.all(norms > 0) or size == 0 or y.size < len(columns):

@@ -30,6 +30,8 @@ OFTEN = (
     *(1024, 1500, 2000, 3000, 4000, 5000, 7000, 10_000, 20_000),
 )
 """Numbers of samples that people take."""
+VAGUE = 0.5
+"""A relative standard error of the scale beyond which nothing is claimed."""
 FARFETCHED = 3.5
 """A scale that costs more is not believed."""
 USUAL = (5, 10, 20, 50, 100, 200, 500, 1000)
@@ -115,6 +117,8 @@ def recognise(
     samples = plausible[0]
     others = [s for s in scores if abs(s[1].value / best.value - 1) > 1e-9]
     gap = score - others[0][0] if others else np.inf
+    if spread / np.sqrt(samples) > VAGUE:
+        return None
     if gap <= margin and min(e.cost for s, e, _ in scores if s > score - margin) > FARFETCHED / 2:
         return None
     measured = estimate if all(unknown) else best.value

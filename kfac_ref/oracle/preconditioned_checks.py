@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kfac_ref.oracle import fits
 from kfac_ref.oracle.damping_rules import Pair, Rule, rules
 from kfac_ref.oracle.factor_checks import FISHERS
 from kfac_ref.oracle.fits import claim
@@ -17,8 +18,6 @@ from kfac_ref.oracle.searches import searched
 from kfac_ref.oracle.trials import Trial, tried
 from kfac_ref.oracle.verdict import Explanation
 
-WORST = 1e-2
-"""No fit is claimed whose residual may be larger than this, however ill-conditioned the inverse."""
 OWN_FACTORS = "with their own factors"
 
 
@@ -38,20 +37,35 @@ def explain_preconditioned(
     tolerance : what rounding may have done to it
     own : their own A, in the project's layout, and G for this layer, and what was found of that G
     """
-    trials = []
+    trials, found = [], []
     for a in readings:
+        found += [
+            _not_preconditioned(a, V, says, references, tolerance) for V, says in _gradients(a, layer, references, part)
+        ]
         for pair in _pairs(a, layer, references, part, own):
             ways = list(rules(pair, references.dampings(), references.case.gamma_used))
             if part == "bias":
                 ways += _as_weights(pair, layer, references, own)
             for V, says in _gradients(a, layer, references, part):
                 trials.append(Trial(a.matrix, pair, V, says, ways, tolerance, references, layer))
-    found = [tried(trial, rule) for trial in trials for rule in trial.rules]
+    found += [tried(trial, rule) for trial in trials for rule in trial.rules]
     # what is known to be done comes first; what is left is searched for only where that does not explain theirs
     if not any(e.fits and e.expression is not None for e in found):
         for trial in trials:
             found += searched(trial)
-    return [replace(e, tolerance=min(e.tolerance, WORST)) for e in found]
+    return found
+
+
+def _not_preconditioned(
+    a: Arrangement, V: np.ndarray, says: Explanation, references: References, tolerance: float
+) -> Explanation:
+    """U as the gradient itself."""
+    note = "the gradient itself, not preconditioned"
+    says = replace(says, notes=(note, *says.notes), cost=says.cost + 0.2, expected=False)
+    fit = fits.regress(a.matrix, [V])
+    if fit is None or a.matrix.size < 2:
+        return says
+    return fits.with_scale(says, fit[0][0], fit[1], tolerance, references.symbols())
 
 
 def _as_weights(

@@ -49,6 +49,16 @@ class References:
         self._bases: dict[str, ekfac.Eigenbasis] = {}
         self._dense: dict[object, np.ndarray] = {}
 
+    def require_finite(self) -> None:
+        """ValueError naming the first of the case's gradients and factors that is not finite in float64."""
+        for i in range(1, self.layers + 1):
+            parts = {f"gradient_{i}": self.regularised[i - 1], f"A_{i - 1}": self.A(i)}
+            for name, x in (parts | {f"G_{i}": self.G(i, kind) for kind in self.kinds}).items():
+                if not np.all(np.isfinite(x)):
+                    raise ValueError(
+                        f"the case's own {name} is not finite in float64, so nothing can be compared with it"
+                    )
+
     @property
     def cases(self) -> int:
         """N."""

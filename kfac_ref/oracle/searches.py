@@ -48,7 +48,7 @@ def _regressed(trial: Trial) -> Iterator[Explanation]:
     """U with a damping of unknown strength, or with factors of another scale."""
     U, V, A, G = trial.U, trial.V, trial.pair.A, trial.pair.G
     scalar_A, scalar_G = scalar(A), scalar(G)
-    if scalar_A is not None and scalar_G is not None:
+    if (scalar_A is not None and scalar_G is not None) or 0 in (scalar_A, scalar_G):
         return
     if scalar_G is not None:  # (g+b) and c are one constant
         terms = [U @ A, U]
@@ -66,7 +66,7 @@ def _regressed(trial: Trial) -> Iterator[Explanation]:
     weights = np.array([abs(x) * n for x, n in zip(p, sizes, strict=True)]) / np.linalg.norm(V)
     if p[0] == 0:
         return
-    tolerance = trial.tolerance * max(1.0, float(weights.sum()))
+    tolerance = fits.conditioned(trial.tolerance, float(weights.sum()))
     if residual > tolerance or weights[0] < 30 * tolerance:
         return
     # what p/p₀ is known to: the error of each coefficient is that of V along its term

@@ -7,25 +7,16 @@ from collections.abc import Mapping
 from kfac_ref.oracle.preconditioned_checks import OWN_FACTORS
 from kfac_ref.oracle.verdict import MATCH, NO_MATCH, Explanation, Verdict
 
-KINDS = {
-    "A": "A",
-    "G": "G",
-    "G_bias": "bias's G",
-    "gradient": "gradient",
-    "gradient_weight": "gradient",
-    "gradient_bias": "gradient",
-    "preconditioned": "preconditioned gradient",
-    "preconditioned_weight": "preconditioned gradient",
-    "preconditioned_bias": "preconditioned gradient",
-    "block": "block",
-    "fisher": "Fisher",
-}
-
-
+LONGEST = 5
+"""Sentences in a line; what there is besides is left to the table."""
 BIASES = {
     "first": "with the bias first",
     "absent": "without the bias",
     "separate": "with the bias in a block of its own",
+}
+MATRICES = {
+    "Kronecker product of the factors": "the Kronecker product of the factors",
+    "block-tridiagonal inverse": "the block-tridiagonal inverse's",
 }
 
 
@@ -33,68 +24,80 @@ def summarise(verdicts: Mapping[str, Verdict]) -> str:
     """Two lines on all verdicts."""
     differing = {name: v for name, v in verdicts.items() if v.verdict != MATCH}
     if not differing:
-        which = (
-            f"All {len(verdicts)} quantities match as they stand" if len(verdicts) > 1 else "It matches as it stands"
-        )
-        return f"{which}.\nNothing is to be converted."
+        which = f"All {len(verdicts)} quantities match" if len(verdicts) > 1 else "It matches"
+        return f"{which} as {'they stand' if len(verdicts) > 1 else 'it stands'}.\nNothing is to be converted."
+    explained = {name: v.explanation for name, v in differing.items() if v.explanation is not None}
+    sentences = [
+        f"your {which} is {what}"
+        for which, what in _grouped({n: [_said(n, e)] for n, e in explained.items()}, verdicts)
+    ]
     unexplained = [name for name, v in differing.items() if v.verdict == NO_MATCH]
-    explained: dict[tuple[str, str], list[str]] = {}
-    advice: list[str] = []
-    for name, v in differing.items():
-        if v.explanation is None:
-            continue
-        kind = KINDS[name.rsplit("_", 1)[0] if name != "fisher" else name]
-        explained.setdefault((kind, _said(v.explanation)), []).append(name)
-        advice += [a for a in _advice(v.explanation, kind) if a not in advice]
-    sentences = []
-    for (kind, said), names in explained.items():
-        of_kind = [n for n in verdicts if KINDS[n.rsplit("_", 1)[0] if n != "fisher" else n] == kind]
-        which = "" if len(names) == len(of_kind) else f" ({_listed(names)})"
-        sentences.append(f"Your {kind}{which} is {said}")
     if unexplained:
         sentences.append(f"nothing known explains {_listed(unexplained)}")
-    first = "; ".join(s.replace("Your", "your", 1) for s in sentences)
-    done = "; ".join(advice) or f"the table says {'what comes closest' if unexplained else 'how to convert it'}"
-    return f"{first[0].upper()}{first[1:]}.\n{done[0].upper()}{done[1:]}."
+    advice = [
+        what.replace("{}", which)
+        for which, what in _grouped({n: _advice(n, e) for n, e in explained.items()}, verdicts, named=True)
+    ]
+    advice = list(dict.fromkeys(advice))
+    if not advice:
+        advice = [f"the table has {'what comes closest' if unexplained else 'what is to be converted'}"]
+    return f"{_line(sentences)}\n{_line(advice)}"
+
+
+def kind_of(name: str) -> str:
+    """What a quantity is called: A, G, "bias's G", gradient, …"""
+    kind = name.rsplit("_", 1)[0]
+    if name == "fisher":
+        return "Fisher"
+    if kind == "G_bias":
+        return "bias's G"
+    return {"preconditioned": "preconditioned gradient"}.get(kind.split("_")[0], kind.split("_")[0])
+
+
+def _grouped(
+    said: Mapping[str, list[str]], verdicts: Mapping[str, Verdict], named: bool = False
+) -> list[tuple[str, str]]:
+    """(which, what) for everything said of quantities: which are all of their kind, or named."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, sentences in said.items():
+        for what in sentences:
+            groups.setdefault((kind_of(name), what), []).append(name)
+    found = []
+    for (kind, what), names in groups.items():
+        whole = len(names) == sum(kind_of(n) == kind for n in verdicts)
+        which = _listed(names)
+        found.append((kind if whole else which if named else f"{kind} ({which})", what))
+    return found
+
+
+def _line(sentences: list[str]) -> str:
+    if len(sentences) > LONGEST:
+        sentences = [*sentences[:LONGEST], "more is in the table"]
+    line = "; ".join(sentences)
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _said(e: Explanation) -> str:
+def _said(name: str, e: Explanation) -> str:
     """What a quantity is, in place of what it should be."""
-    whose = {"exact": "", "empirical": "the empirical Fisher's", "identity": "the identity (forward only)"}
     parts = []
     if e.fisher == "monte-carlo":
         count = f" from about {e.samples} sample{'s' if e.samples != 1 else ''} a case" if e.samples else ""
         parts.append(f"a Monte-Carlo estimate{count}")
-    elif e.fisher and whose[e.fisher]:
-        parts.append(whose[e.fisher])
-    if e.matrix in ("Kronecker product of the factors", "block-tridiagonal inverse"):
-        parts.append(f"the {e.matrix}'s" if "inverse" in e.matrix else f"the {e.matrix}")
+    elif e.fisher in ("empirical", "identity"):
+        parts.append("the empirical Fisher's" if e.fisher == "empirical" else "the identity (forward only)")
+    if e.matrix in MATRICES:
+        parts.append(MATRICES[e.matrix])
     if e.start:
         start = "zero" if e.start == "zero" else "the identity"
         parts.append(f"a running average that started from {start} (decay {e.history})")
     if e.scale is not None and e.expression != "1" and e.start != "zero":
-        if e.expression == "N" and e.matrix is None:
-            parts.append("summed instead of averaged")
-        elif e.expression == "-1":
-            parts.append("of the opposite sign")
-        else:
-            value = f" (near {e.nearest})" if e.nearest else ""
-            if e.expression and not e.expression.isdigit():
-                value = f" = {e.scale:.6g}"
-            text = f"{e.expression or f'{e.scale:.6g}'}{value}"
-            parts.append(f"{text} times too large" if abs(e.scale) > 1 else f"scaled by {text}")
-    if e.bias in ("first", "absent", "separate") and not e.as_it_stands:
-        parts.append(
-            {
-                "first": "with the bias first",
-                "absent": "without the bias",
-                "separate": "with the bias in a block of its own",
-            }[e.bias]
-        )
+        parts.append(_scale(e))
+    if e.bias in BIASES and not e.as_it_stands and not ("_weight_" in name or "_bias_" in name):
+        parts.append(BIASES[e.bias])
     if e.layout and e.layout != "column-major":
         parts.append(e.layout)
     if e.damping and not e.expected:
@@ -103,20 +106,34 @@ def _said(e: Explanation) -> str:
     return ", ".join(parts) or "another than expected"
 
 
-def _advice(e: Explanation, kind: str) -> list[str]:
-    """What is to be done about it."""
+def _scale(e: Explanation) -> str:
+    """How a scale is off, in words."""
+    assert e.scale is not None
+    sign, size = ("of the opposite sign", abs(e.scale)) if e.scale < 0 else ("", e.scale)
+    text = (e.expression or f"{size:.6g}").removeprefix("-")
+    if text == "1":
+        return sign
+    if text == "N" and e.matrix is None:
+        how = "summed instead of averaged"
+    else:
+        value = f" = {size:.6g}" if e.expression and not text.isdigit() else ""
+        near = f" (near {e.nearest.removeprefix('-')})" if e.nearest else ""
+        how = f"{text}{value}{near} times too large" if size > 1 else f"scaled by {text}{value}{near}"
+    return f"{sign}, {how}" if sign else how
+
+
+def _advice(name: str, e: Explanation) -> list[str]:
+    """What is to be done about it; {} stands for the quantity."""
     advice = []
-    if e.expression and e.expression != "1" and e.scale:
-        value = f" = {e.scale:.6g}" if not e.expression.lstrip("-").isdigit() else ""
-        if e.start != "zero":
-            advice.append(f"divide {kind} by {e.expression}{value}")
-    elif e.scale is not None and e.expression is None:
-        advice.append(f"divide {kind} by {e.scale:.6g}")
+    if e.scale is not None and e.expression != "1" and e.start != "zero":
+        text = e.expression or f"{e.scale:.6g}"
+        value = f" = {e.scale:.6g}" if e.expression and not text.lstrip("-").isdigit() else ""
+        advice.append(f"divide {{}} by {text}{value}")
     if e.fisher == "empirical":
         advice.append("sample targets from the model, or take the expectation over it, in place of the data's targets")
     if e.fisher == "identity":
         advice.append("the Fisher's G takes a backward pass from targets of the model")
-    if e.fisher == "monte-carlo" and kind != "preconditioned gradient":
+    if e.fisher == "monte-carlo" and kind_of(name) != "preconditioned gradient":
         advice.append("more samples come nearer to the expectation")
     if e.start == "zero":
         advice.append("correct the running average for its start, or begin with the first estimate")

@@ -84,7 +84,7 @@ def tried(trial: Trial, rule: Rule, nameless: bool = False) -> Explanation:
     if fit is None:
         return says
     (c,), residual = fit
-    tolerance = trial.tolerance * max(1.0, largest * float(reciprocals.max()) / 100)
+    tolerance = fits.conditioned(trial.tolerance, largest * float(reciprocals.max()) / 100)
     found = fits.with_scale(said(says, pair, rule), c, residual, tolerance, trial.references.symbols(trial.layer))
     # with a factor that is m·I, a constant without a name may stand for any damping of it
     loose = rule.text == PSEUDO or U.size < 6 or scalar(pair.G) is not None or scalar(pair.A) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -181,7 +181,6 @@ class Report:
     """Two lines."""
     about: str = ""
     """The case, in a line."""
-    remarks: tuple[str, ...] = field(default=())
 
     @property
     def matches(self) -> bool:
@@ -191,7 +190,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """What `kfac-ref check --json` prints."""
         quantities = {name: verdict.as_dict() for name, verdict in self.quantities.items()}
-        return {"quantities": quantities, "summary": self.summary, "case": self.about, "remarks": list(self.remarks)}
+        return {"quantities": quantities, "summary": self.summary, "case": self.about}
 
     def __str__(self) -> str:
         rows = [("quantity", "verdict", "residual", "convention")]
@@ -202,4 +201,4 @@ class Report:
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
         lines.insert(1, "-" * min(100, max(map(len, lines))))
         head = [self.about, ""] if self.about else []
-        return "\n".join([*head, *lines, *self.remarks, "", self.summary])
+        return "\n".join([*head, *lines, "", self.summary])

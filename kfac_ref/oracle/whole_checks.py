@@ -96,7 +96,7 @@ def _regressed(
         weights = np.array([abs(x) * np.linalg.norm(t) for x, t in zip(p, terms, strict=True)]) / np.linalg.norm(V)
         if not np.all(weights > 0):
             continue
-        allowed = tolerance * max(1.0, float(weights.sum()))
+        allowed = fits.conditioned(tolerance, float(weights.sum()))
         if residual > allowed or weights[0] < 30 * allowed:
             continue
         loose = float(max(allowed / weights)) / tolerance
@@ -186,6 +186,6 @@ def _tridiagonal(
                     continue
                 size = float(np.linalg.norm(references.A(i)) * np.linalg.norm(references.G(i, kind)))
                 condition = float(np.linalg.norm(p) / max(float(np.linalg.norm(V[i - 1])), 1e-300)) * max(size, x)
-                allowed = tolerance * max(1.0, condition)
+                allowed = fits.conditioned(tolerance, condition)
                 found[i].append(fits.with_scale(tri, fit[0][0], fit[1], allowed, references.symbols()))
     return found
