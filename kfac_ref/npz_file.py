@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from kfac_ref.files import write_whole
 KEYS = ("X", "Y", "X_test", "Y_test")
 # More classes than this are taken for a mistake, such as identifiers or seconds in place of labels.
 MOST_CLASSES = 100_000
+# Bytes from which on a member gets the ZIP64 header, which simple readers of .npz do not know.
+LARGE = 2**30
 
 Arrays = dict[str, np.ndarray]
 
@@ -89,10 +91,22 @@ def read_archive(path: Path, keys: Sequence[str] | None = None) -> tuple[Arrays,
 
 
 def write_archive(path: Path, arrays: Arrays) -> None:
-    """Write an `.npz` whole or not at all: in C order, not compressed, and with no date, so that the same arrays give
-    the same bytes."""
-    ordered: dict[str, Any] = {key: np.asarray(array, order="C") for key, array in arrays.items()}
-    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **ordered))
+    """Write an `.npz` whole or not at all, in C order and not compressed; the same arrays give the same bytes.
+
+    Unlike those of `numpy.savez`, members have no ZIP64 fields unless they are large, so that their sizes are where
+    simple readers look for them, which go from one local header to the next.
+    """
+
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for key, x in arrays.items():
+                array = np.asarray(x, order="C")
+                info = zipfile.ZipInfo(f"{key}.npy")
+                info.create_system = 3  # or it would say on which system it was written
+                with archive.open(info, "w", force_zip64=array.nbytes >= LARGE) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+
+    write_whole(path, write)
 
 
 def finite(path: Path | str, key: str, array: np.ndarray, dtype: type) -> np.ndarray:

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,8 @@ class Case:
             value = getattr(self, name)
             if value is None and name != "eta":
                 continue
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-                raise ValueError(f"{key} is {value!r}, expected a finite number ≥ 0")
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= _as_float(value) < math.inf:
+                raise ValueError(f"{key} is {short(value)}, expected a finite number ≥ 0")
             object.__setattr__(self, name, float(value))
         closest(self.inverse, INVERSES, "inverse")
         for name, layers in (("W", self.parameters), ("V", self.V)):
@@ -154,7 +155,7 @@ class Case:
                 numbers["Y"],
                 V=[numbers[f"V_{i}"] for i in range(1, network.layers + 1)] if "V_1" in numbers else None,
                 sampled=numbers.get("sampled"),
-                inverse=settings.get("inverse") or "block-diagonal",
+                inverse="block-diagonal" if settings.get("inverse") is None else settings["inverse"],
                 **given,
             )
         except (TypeError, ValueError) as error:
@@ -180,6 +181,14 @@ class Case:
         write_archive(Path(path), {"settings": np.asarray(json.dumps(settings))} | numbers)
 
 
+def _as_float(x: Any) -> float:
+    """`x` as a float; infinity if it is too large for one."""
+    try:
+        return float(x)
+    except OverflowError:
+        return math.inf
+
+
 def _settings(path: Path, found: dict[str, np.ndarray]) -> dict[str, Any]:
     """The settings, with those keys that are required, none that looks like a slip, and numbers for numbers."""
     if "settings" not in found:
@@ -194,13 +203,29 @@ def _settings(path: Path, found: dict[str, np.ndarray]) -> dict[str, Any]:
         settings = json.loads(raw)
     except ValueError as error:
         raise ValueError(f"{path}: key 'settings' is no JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: key 'settings' is JSON nested too deeply, expected an object of lists") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"{path}: key 'settings' is {settings!r:.60}, expected an object with {', '.join(REQUIRED)}")
+        expected = f"an object with {', '.join(REQUIRED)}"
+        raise ValueError(f"{path}: key 'settings' is {short(settings)}, expected {expected}")
     _refuse_slips(path, "settings", list(settings), [*REQUIRED, *NUMBERS, "inverse"])
     for key in REQUIRED:
         if key not in settings:
             raise ValueError(f"{path}: settings: {key!r} is missing, found {listed(list(settings))}")
+    activations = settings["activations"]
+    for key, right, expected in (
+        ("layers", _list_of(int, settings["layers"]), "a list of whole numbers d_0, …, d_ℓ"),
+        ("activations", isinstance(activations, str) or _list_of(str, activations), "a name or a list of names"),
+        ("likelihood", isinstance(settings["likelihood"], str), "a name"),
+        ("inverse", isinstance(settings.get("inverse"), (str, type(None))), "a name"),
+    ):
+        if not right:
+            raise ValueError(f"{path}: settings: {key!r} is {short(settings[key])}, expected {expected}")
     return settings
+
+
+def _list_of(kind: type, x: Any) -> bool:
+    return isinstance(x, list) and all(type(y) is kind for y in x)  # not isinstance, as True is no number
 
 
 def _refuse_slips(path: Path, what: str, names: list[str], known: list[str]) -> None:

@@ -22,7 +22,7 @@ from kfac_ref.oracle.choose import choose, undecided
 from kfac_ref.oracle.layouts import Arrangement, arrangements
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.summary import summarise
-from kfac_ref.oracle.theirs import read_theirs
+from kfac_ref.oracle.theirs import kind_of, read_theirs
 from kfac_ref.oracle.verdict import Explanation, Report, Verdict
 from kfac_ref.oracle.whole_checks import Joint
 
@@ -67,7 +67,7 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
 class _Check:
     def __init__(self, arrays: dict[str, np.ndarray], references: References) -> None:
         self.arrays, self.references = arrays, references
-        self.kinds = {name: name.rsplit("_", 1)[0] if name != "fisher" else name for name in arrays}
+        self.kinds = {name: kind_of(name) for name in arrays}
         self.layers = layers_of(arrays, references)
         self.found: Explanations = {}
         self.chosen: dict[str, Explanation | None] = {}

@@ -17,6 +17,7 @@ from autodiff.passes import forward
 from kfac_ref import datasets
 from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.check import check
 from kfac_ref.oracle.truth import Truth, truth
 
 CASES = 100
@@ -59,12 +60,12 @@ def register(commands: Any, sizes: Callable[[str], tuple[int, ...]]) -> None:
     of.add_argument("case", type=Path, metavar="CASE.npz")
     of.add_argument("--out", required=True, type=Path, metavar="TRUTH.npz")
 
-    check = _command(commands, "check", _check, "say which conventions somebody else's numbers for a case follow")
-    check.description = "Exit code 0 if everything matches as it stands, 1 if something differs, 2 for bad input."
-    check.add_argument("theirs", type=Path, metavar="THEIRS.npz")
-    check.add_argument("--case", required=True, type=Path, metavar="CASE.npz")
-    check.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    for parser in (case, of, check):
+    judge = _command(commands, "check", _check, "say which conventions somebody else's numbers for a case follow")
+    judge.description = "Exit code 0 if everything matches as it stands, 1 if something differs, 2 for bad input."
+    judge.add_argument("theirs", type=Path, metavar="THEIRS.npz")
+    judge.add_argument("--case", required=True, type=Path, metavar="CASE.npz")
+    judge.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    for parser in (case, of, judge):
         parser.set_defaults(option_names=re.findall(r"--[\w-]+", parser.format_usage()))
 
 
@@ -150,8 +151,9 @@ def table(found: Truth) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from kfac_ref.oracle import check
-
     report = check(options.theirs, Case.load(options.case))
-    print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if options.json else report)
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print(report)
     return 0 if report.matches else 1

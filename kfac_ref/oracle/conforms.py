@@ -8,6 +8,7 @@ from typing import Any
 
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.check import check
+from kfac_ref.oracle.theirs import kind_of
 from kfac_ref.oracle.verdict import MATCH, NO_MATCH, Report
 
 
@@ -36,7 +37,7 @@ def assert_conforms(
     allow = allow or {}
     wrong = []
     for name, verdict in report.quantities.items():
-        expected = allow.get(name, allow.get(name.rsplit("_", 1)[0]))
+        expected = allow.get(name, allow.get(kind_of(name)))
         said = verdict.as_dict()
         if expected is None:
             if verdict.verdict != MATCH:

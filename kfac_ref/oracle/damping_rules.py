@@ -59,6 +59,16 @@ class Rule:
     expected: bool = False
 
 
+def root_of(name: str) -> str:
+    """What the root of a damping is called."""
+    return "gamma" if name == "gamma^2" else f"sqrt({name})"
+
+
+def with_pi(name: str, norm: str) -> str:
+    """What factored Tikhonov damping is called (§6.3)."""
+    return f"{root_of(name)} with pi ({norm})"
+
+
 def rules(
     pair: Pair, dampings: Mapping[str, float], gamma: float | None, s_A: float = 1.0, s_G: float = 1.0
 ) -> Iterator[Rule]:
@@ -69,11 +79,11 @@ def rules(
         if x <= 0:
             continue
         root = np.sqrt(x)
-        rooted = "gamma" if name == "gamma^2" else f"sqrt({name})"
+        rooted = root_of(name)
         for norm, cost in zip(PI_NORMS, (0.0, 0.6), strict=True):
             p = pair.pi(norm) * np.sqrt(s_A / s_G)
             yield Rule(
-                f"{rooted} with pi ({norm})",
+                with_pi(name, norm),
                 p * root / s_A,
                 root / p / s_G,
                 cost=cost,

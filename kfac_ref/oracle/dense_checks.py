@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from kfac_ref import block_diagonal, kronecker_fisher
+from autodiff import passes
+from kfac_ref import block_diagonal, kronecker, kronecker_fisher
 from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
-from kfac_ref.oracle.factor_checks import FISHERS
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.layouts import Order, orders
-from kfac_ref.oracle.references import References
+from kfac_ref.oracle.references import FISHERS, References, dear
 from kfac_ref.oracle.sampled_factors import sampled_explanation
 from kfac_ref.oracle.verdict import Explanation
 
@@ -29,14 +29,14 @@ def explain_block(theirs: np.ndarray, layer: int, references: References) -> lis
     candidates = [
         Candidate(
             references.block(layer, kind),
-            claim(fisher=FISHERS[kind], matrix="Fisher block", cost=_dear(kind), expected=kind == "exact"),
+            claim(fisher=FISHERS[kind], matrix="Fisher block", cost=dear(kind), expected=kind == "exact"),
         )
         for kind in references.kinds
     ]
     A = references.A(layer)
     for kind in references.kinds:
         product = np.kron(A, references.G(layer, kind))
-        says = claim(fisher=FISHERS[kind], matrix="Kronecker product of the factors", cost=0.3 + _dear(kind))
+        says = claim(fisher=FISHERS[kind], matrix="Kronecker product of the factors", cost=0.3 + dear(kind))
         candidates.append(Candidate(product, says))
     identity = np.kron(A, np.eye(len(references.G(layer, "exact"))))
     candidates.append(
@@ -51,7 +51,7 @@ def explain_fisher(theirs: np.ndarray, references: References) -> list[Explanati
     candidates = []
     for kind in references.kinds:
         whole = references.fisher(kind)
-        says = claim(fisher=FISHERS[kind], cost=_dear(kind), expected=kind == "exact")
+        says = claim(fisher=FISHERS[kind], cost=dear(kind), expected=kind == "exact")
         candidates.append(Candidate(whole, says))
         blocks = replace(says, matrix="Fisher, diagonal blocks alone", cost=says.cost + 0.5, expected=False)
         candidates.append(Candidate(whole * _same_layer(references), blocks))
@@ -63,10 +63,6 @@ def explain_fisher(theirs: np.ndarray, references: References) -> list[Explanati
             says_too = replace(says, matrix=text, cost=says.cost + cost, expected=False)
             candidates.append(Candidate(matrix, says_too))
     return _explain(theirs, candidates, list(_whole_orders(references)), references, None)
-
-
-def _dear(kind: str) -> float:
-    return 0.0 if kind == "exact" else 0.4
 
 
 def _same_layer(references: References) -> np.ndarray:
@@ -143,7 +139,6 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
     T = theirs.astype(np.float64)
     if not np.allclose(T, T.T, rtol=0, atol=1e-5 * np.linalg.norm(T)):
         return None
-    layers = range(references.layers) if layer is None else [layer - 1]
     if layer is None:
         ways = list(_whole_orders(references))
     else:
@@ -154,7 +149,7 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
     for order in (o for o in ways if len(o.index) == len(T)):
         biased = order.bias != "absent"
         if biased not in models:
-            models[biased] = _model(references, list(layers), layer, order)
+            models[biased] = _model(references, layer, order)
         # theirs, with rows and columns where the project has them
         place = np.argsort(order.index)
         ours = T[np.ix_(place, place)]
@@ -175,7 +170,7 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
     return best[1] if best else None
 
 
-def _model(references: References, layers: list[int], layer: int | None, order: Order) -> sampling.Model:
+def _model(references: References, layer: int | None, order: Order) -> sampling.Model:
     """The draws of a dense block, seen through projections P: random ones, and where the exact block is 0, so that
     entries in the wrong order are found out."""
     present = np.sort(order.index)
@@ -191,12 +186,11 @@ def _model(references: References, layers: list[int], layer: int | None, order: 
         projection = np.linalg.qr(np.hstack([still, projection[:, :most]]))[0]
     P = np.zeros((len(exact), projection.shape[1]))
     P[present] = projection
-    KP: np.ndarray | float = 0.0
-    start = 0
-    for i in layers:
-        d, columns = references.network.shapes[i]
-        part = P[start : start + d * columns].reshape(columns, d, -1)
-        start += d * columns
-        KP = KP + np.einsum("na,cnd,adk->cnk", references.passed.a[i], references.jacobians[i], part, optimize=True)
+    shapes, parameters = references.network.shapes, references.case.parameters
+    start = 0 if layer is None else sum(p * q for p, q in shapes[: layer - 1])
+    whole = np.zeros((sum(p * q for p, q in shapes), P.shape[1]))
+    whole[start : start + len(P)] = P
+    directions = [kronecker.unflatten(column, shapes) for column in whole.T]
+    KP = passes.forward_mode(references.network, parameters, references.passed, directions).transpose(2, 1, 0)
     likelihood = references.network.likelihood
-    return sampling.Model(likelihood, references.passed.z, [np.asarray(KP)], [projection])
+    return sampling.Model(likelihood, references.passed.z, [KP], [projection])

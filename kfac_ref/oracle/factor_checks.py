@@ -9,11 +9,8 @@ import numpy as np
 from kfac_ref import damping
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
-from kfac_ref.oracle.references import References
+from kfac_ref.oracle.references import FISHERS, References, dear
 from kfac_ref.oracle.verdict import Explanation
-
-FISHERS = {"exact": "exact", "empirical": "empirical", "sampled": "monte-carlo"}
-"""What the kinds of references are called in a verdict."""
 
 
 def explain_A(theirs: np.ndarray, layer: int, references: References, separate: bool) -> list[Explanation]:
@@ -52,7 +49,7 @@ def _G(layer: int, references: References) -> list[Candidate]:
     found = [
         Candidate(
             references.G(layer, kind),
-            claim(fisher=FISHERS[kind], cost=0.0 if kind == "exact" else 0.4, expected=kind == "exact"),
+            claim(fisher=FISHERS[kind], cost=dear(kind), expected=kind == "exact"),
         )
         for kind in references.kinds
     ]

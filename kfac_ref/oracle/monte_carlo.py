@@ -23,15 +23,17 @@ LEAST = 12
 """How many numbers must be explained before anything is claimed."""
 REPLICAS = 400
 """Estimates with which theirs is compared."""
-FAR = 3.3
+FAR = 3.5
 """Standard deviations at which a number that describes theirs is too unlike those of real estimates."""
 OFTEN = (
     *(4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 150, 200, 250, 256, 300, 400, 500, 600, 800, 1000),
-    *(1024, 1500, 2000, 3000, 4000, 5000, 7000, 10_000, 20_000),
+    *(1024, 1500, 2000, 3000, 4000, 5000, 7000, 10_000),
 )
 """Numbers of samples that people take."""
 VAGUE = 0.5
 """A relative standard error of the scale beyond which nothing is claimed."""
+MANY = 1000
+"""Random signs that anyone would draw for a case."""
 FARFETCHED = 3.5
 """A scale that costs more is not believed."""
 USUAL = (5, 10, 20, 50, 100, 200, 500, 1000)
@@ -106,7 +108,8 @@ def recognise(
         return None
     scores.sort(key=lambda s: -s[0])
     score, best, samples = scores[0]
-    if best.cost > FARFETCHED:
+    # at the end of the list, or of random signs in thousands: a small deviation of another kind
+    if best.cost > FARFETCHED or samples == OFTEN[-1] or (model.signs and samples > MANY):
         return None
     T = divided(best.value)
     # the energies of few heavy-tailed draws say little about their number, so one a case gets a hearing

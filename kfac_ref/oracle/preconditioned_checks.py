@@ -9,11 +9,10 @@ import numpy as np
 
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.damping_rules import Pair, Rule, rules
-from kfac_ref.oracle.factor_checks import FISHERS
 from kfac_ref.oracle.fits import claim
 from kfac_ref.oracle.gradient_checks import part_of
 from kfac_ref.oracle.layouts import Arrangement
-from kfac_ref.oracle.references import References
+from kfac_ref.oracle.references import FISHERS, References, dear
 from kfac_ref.oracle.searches import searched
 from kfac_ref.oracle.trials import Trial, tried
 from kfac_ref.oracle.verdict import Explanation
@@ -99,7 +98,7 @@ def _pairs(
     A = references.A(layer)
     A = np.ones((1, 1)) if part == "bias" else A[:columns, :columns]
     for kind in references.kinds:
-        yield Pair(A, references.G(layer, kind), claim(fisher=FISHERS[kind], cost=0.0 if kind == "exact" else 0.4))
+        yield Pair(A, references.G(layer, kind), claim(fisher=FISHERS[kind], cost=dear(kind)))
     yield Pair(A, np.eye(a.matrix.shape[0]), claim(fisher="identity", cost=0.4))
     if own is not None and own[1].shape[0] == a.matrix.shape[0]:
         A_own = np.ones((1, 1)) if part == "bias" else own[0]

@@ -17,8 +17,14 @@ from kfac_ref.factors import Factors
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.expressions import Symbols
 
-KINDS = ("exact", "empirical", "sampled")
-"""Which targets a Fisher is of: the model's in expectation, the data's, those the case gives as sampled."""
+FISHERS = {"exact": "exact", "empirical": "empirical", "sampled": "monte-carlo"}
+"""Which targets a Fisher is of (the model's in expectation, the data's, those the case gives as sampled), and what it
+is called in a verdict."""
+
+
+def dear(kind: str) -> float:
+    """How far-fetched it is that a Fisher is of these targets."""
+    return 0.0 if kind == "exact" else 0.4
 
 
 def on_host(case: Case) -> Case:
@@ -80,7 +86,7 @@ class References:
 
     @property
     def kinds(self) -> list[str]:
-        """Those of KINDS that the case has targets for."""
+        """Those of FISHERS that the case has targets for."""
         return list(self._factors)
 
     def factors(self, kind: str) -> Factors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kfac_ref.oracle.preconditioned_checks import OWN_FACTORS
+from kfac_ref.oracle.theirs import kind_of
 from kfac_ref.oracle.verdict import MATCH, NO_MATCH, Explanation, Verdict
 
 LONGEST = 5
@@ -44,14 +45,11 @@ def summarise(verdicts: Mapping[str, Verdict]) -> str:
     return f"{_line(sentences)}\n{_line(advice)}"
 
 
-def kind_of(name: str) -> str:
+def called(name: str) -> str:
     """What a quantity is called: A, G, "bias's G", gradient, …"""
-    kind = name.rsplit("_", 1)[0]
-    if name == "fisher":
-        return "Fisher"
-    if kind == "G_bias":
-        return "bias's G"
-    return {"preconditioned": "preconditioned gradient"}.get(kind.split("_")[0], kind.split("_")[0])
+    kind = kind_of(name)
+    special = {"fisher": "Fisher", "G_bias": "bias's G"}
+    return special.get(kind) or {"preconditioned": "preconditioned gradient"}.get(first := kind.split("_")[0], first)
 
 
 def _grouped(
@@ -61,10 +59,10 @@ def _grouped(
     groups: dict[tuple[str, str], list[str]] = {}
     for name, sentences in said.items():
         for what in sentences:
-            groups.setdefault((kind_of(name), what), []).append(name)
+            groups.setdefault((called(name), what), []).append(name)
     found = []
     for (kind, what), names in groups.items():
-        whole = len(names) == sum(kind_of(n) == kind for n in verdicts)
+        whole = len(names) == sum(called(n) == kind for n in verdicts)
         which = _listed(names)
         found.append((kind if whole else which if named else f"{kind} ({which})", what))
     return found
@@ -133,7 +131,7 @@ def _advice(name: str, e: Explanation) -> list[str]:
         advice.append("sample targets from the model, or take the expectation over it, in place of the data's targets")
     if e.fisher == "identity":
         advice.append("the Fisher's G takes a backward pass from targets of the model")
-    if e.fisher == "monte-carlo" and kind_of(name) != "preconditioned gradient":
+    if e.fisher == "monte-carlo" and called(name) != "preconditioned gradient":
         advice.append("more samples come nearer to the expectation")
     if e.start == "zero":
         advice.append("correct the running average for its start, or begin with the first estimate")

@@ -35,6 +35,11 @@ LAYERED = (
 KNOWN = ", ".join(f"{kind}_i" for kind in LAYERED) + ", fisher"
 
 
+def kind_of(name: str) -> str:
+    """The kind of a quantity: its name without the number of its layer."""
+    return name if name == "fisher" else name.rsplit("_", 1)[0]
+
+
 def read_theirs(source: str | Path | Mapping[str, Any], case: Case) -> dict[str, np.ndarray]:
     """The arrays of another implementation for `case`, checked.
 

@@ -164,12 +164,13 @@ class Verdict:
 
 
 def _plain(x: Any) -> Any:
-    """The same with Python's own numbers, as JSON has them."""
+    """The same with Python's own numbers, and None for those that JSON has not: NaN and infinities."""
     if isinstance(x, dict):
         return {key: _plain(value) for key, value in x.items()}
     if isinstance(x, (list, tuple)):
         return [_plain(value) for value in x]
-    return x.item() if isinstance(x, np.generic) else x
+    x = x.item() if isinstance(x, np.generic) else x
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 @dataclass(frozen=True)

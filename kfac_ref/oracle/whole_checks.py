@@ -9,14 +9,12 @@ import numpy as np
 
 from kfac_ref import damping, fisher
 from kfac_ref.oracle import fits
-from kfac_ref.oracle.factor_checks import FISHERS
+from kfac_ref.oracle.damping_rules import with_pi
 from kfac_ref.oracle.fits import claim
 from kfac_ref.oracle.layouts import Arrangement
-from kfac_ref.oracle.references import References
+from kfac_ref.oracle.references import FISHERS, References, dear
+from kfac_ref.oracle.truth import LARGEST_DENSE
 from kfac_ref.oracle.verdict import Explanation
-
-LARGEST = 2000
-"""Rows of the largest dense block that is formed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def explain_layer(joints: Sequence[Joint], layer: int, references: References) -
                 note = f"EKFAC's diagonal ({FISHERS[other]} Fisher)"
                 extra = replace(says, notes=(note,), cost=says.cost + (0.0 if other == kind else 1.5))
                 found += _through(s * rotated, rotated, rotate, layer, references, tolerance, extra)
-            if U.size <= LARGEST:
+            if U.size <= LARGEST_DENSE:
                 u = U.T.ravel()
                 extra = replace(says, notes=("the exact inverse of the layer's Fisher block",), cost=says.cost + 0.3)
                 through = references.block(layer, kind) @ u
@@ -170,13 +168,12 @@ def _tridiagonal(
             inverse = references.tridiagonal(kind, float(np.sqrt(x)), norm)
             if inverse is None:
                 continue
-            rooted = "gamma" if name == "gamma^2" else f"sqrt({name})"
             own = norm == "trace" and bool(gamma) and abs(np.sqrt(x) / (gamma or 1) - 1) < 1e-9
             tri = replace(
                 says,
-                damping=f"{rooted} with pi ({norm})",
+                damping=with_pi(name, norm),
                 matrix="block-tridiagonal inverse",
-                cost=says.cost + 0.5 + (0.0 if norm == "trace" else 0.6) + (0.0 if kind == "exact" else 0.4),
+                cost=says.cost + 0.5 + (0.0 if norm == "trace" else 0.6) + dear(kind),
                 expected=says.expected and own,
             )
             P = inverse.apply(V)

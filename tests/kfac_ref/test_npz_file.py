@@ -1,12 +1,16 @@
 """kfac_ref.npz_file: what is read from an .npz, and what is said of one that is wrong."""
 
+import ast
+import math
 import pickle
 import re
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 
+from kfac_ref import npz_file
 from kfac_ref.npz_file import one_hot, read_npz, write_archive
 
 X = np.arange(12.0).reshape(4, 3)
@@ -175,3 +179,56 @@ def test_written_arrays_are_in_c_order_and_the_same_bytes_each_time(tmp_path):
         assert archive["X"].flags.c_contiguous and archive["n"].shape == ()
         np.testing.assert_array_equal(archive["X"], X.T)
         assert str(archive["settings"]) == "{}"
+
+
+def read_simply(content):
+    """The arrays of an `.npz` by a reader that knows no more than local headers without extras, stored members, and
+    version 1.0 of `.npy`, in C order."""
+    arrays, at = {}, 0
+    while content[at : at + 4] == b"PK\3\4":
+        _, flags, method, _, _, _, stored, size, name_length, extra = struct.unpack(
+            "<5H3I2H", content[at + 4 : at + 30]
+        )
+        assert (flags, method, extra) == (0, 0, 0) and stored == size
+        name = content[at + 30 : at + 30 + name_length].decode("ascii").removesuffix(".npy")
+        start = at + 30 + name_length
+        member = content[start : start + size]
+        assert member[:8] == b"\x93NUMPY\x01\x00"
+        header_length = struct.unpack("<H", member[8:10])[0]
+        header = ast.literal_eval(member[10 : 10 + header_length].decode("ascii"))
+        assert header["fortran_order"] is False
+        values = member[10 + header_length :]
+        if header["descr"] == "<f8":
+            numbers = struct.unpack(f"<{math.prod(header['shape'])}d", values)
+            arrays[name] = np.asarray(numbers).reshape(header["shape"])
+        else:
+            assert header["descr"].startswith("<U") and header["shape"] == ()
+            arrays[name] = values.decode("utf-32-le")
+        at = start + size
+    assert content[at : at + 4] == b"PK\1\2"
+    return arrays
+
+
+def test_a_simple_reader_takes_what_is_written(tmp_path):
+    write_archive(tmp_path / "a", {"X": X.T, "n": np.asarray(3.0), "settings": np.asarray("{½}"), "y": X[0]})
+    read = read_simply((tmp_path / "a").read_bytes())
+    assert list(read) == ["X", "n", "settings", "y"] and read["n"].shape == () and read["n"] == 3
+    np.testing.assert_array_equal(read["X"], X.T)
+    np.testing.assert_array_equal(read["y"], X[0])
+    assert read["settings"] == "{½}"
+
+
+def test_large_members_get_zip64_fields(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz_file, "LARGE", X.nbytes)
+    write_archive(tmp_path / "a", {"X": X, "y": X[0]})
+    content = (tmp_path / "a").read_bytes()
+    assert struct.unpack("<2I", content[18:26]) == (0xFFFFFFFF, 0xFFFFFFFF)
+    with np.load(tmp_path / "a", allow_pickle=False) as archive:
+        np.testing.assert_array_equal(archive["X"], X)
+        np.testing.assert_array_equal(archive["y"], X[0])
+
+
+def test_objects_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="Object arrays"):
+        write_archive(tmp_path / "a", {"X": X, "y": np.asarray([{}], object)})
+    assert list(tmp_path.iterdir()) == []

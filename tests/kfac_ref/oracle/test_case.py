@@ -83,6 +83,11 @@ def test_settings_as_bytes(tmp_path):
     assert Case.load(tmp_path / "case.npz").cases == 6
 
 
+def test_nothing_for_what_is_optional(save):
+    case = Case.load(save(SETTINGS | {"gamma": None, "lambda": None, "eta": None, "inverse": None}))
+    assert case.gamma is case.lam is None and case.eta == 0 and case.inverse == "block-diagonal"
+
+
 def test_numbers_may_be_of_numpy():
     case = Case(NETWORK, W, X, Y, gamma=np.float32(0.5), lam=np.int64(2))
     assert (type(case.gamma), case.gamma, type(case.lam), case.lam) == (float, 0.5, float, 2.0)
@@ -167,8 +172,19 @@ BROKEN = {
         r"key 'settings' is \[1, 2\], expected an object with layers, activations",
     ),
     "no layers": (settings_with(layers="absent"), "settings: 'layers' is missing, found 'activations', 'likelihood'"),
-    "layers a number": (settings_with(layers=3), "key 'settings': .*not iterable"),
-    "layers fractional": (settings_with(layers=[4, 2.5, 2]), "key 'settings': sizes must be at least two positive"),
+    "layers a number": (settings_with(layers=3), "settings: 'layers' is 3, expected a list of whole numbers d_0, …"),
+    "layers null": (settings_with(layers=None), "settings: 'layers' is None, expected a list of whole numbers"),
+    "layers text": (settings_with(layers="432"), "settings: 'layers' is '432', expected a list of whole numbers"),
+    "layers fractional": (
+        settings_with(layers=[4, 2.5, 2]),
+        r"settings: 'layers' is \[4, 2.5, 2\], expected a list of",
+    ),
+    "layers true": (settings_with(layers=[4, True, 2]), r"settings: 'layers' is \[4, True, 2\], expected a list of"),
+    "layers negative": (settings_with(layers=[4, -3, 2]), "key 'settings': sizes must be at least two positive"),
+    "layers deep": (
+        settings_with(layers=[[[[[[[[3]]]]]]]]),
+        r"settings: 'layers' is \[\[\[\[\[\[\[\.\.\.\]+, expected a list of",
+    ),
     "layers of nothing": (settings_with(layers=[]), "key 'settings': sizes must be at least two positive"),
     "a layer more": (settings_with(layers=[4, 3, 2, 2]), "key 'W_3' is missing, .*; the network is 4-3-2-2"),
     "activations": (settings_with(activations=["tanh"] * 3), "a network of 2 layers needs 2 activations; got 3"),
@@ -177,9 +193,17 @@ BROKEN = {
         settings_with(activations="tahn"),
         'key \'settings\': unknown activation "tahn"; did you mean "tanh"',
     ),
-    "activation of what": (settings_with(activations={"a": 1}), "key 'settings': an activation is a name or has value"),
+    "activations an object": (
+        settings_with(activations={"a": 1}),
+        "settings: 'activations' is {'a': 1}, expected a name or a list of names",
+    ),
+    "activations null": (
+        settings_with(activations=[None, "identity"]),
+        r"settings: 'activations' is \[None, 'identity'\]",
+    ),
     "last activation": (settings_with(activations=["tanh", "tanh"]), "the activation of the last layer must be"),
     "likelihood": (settings_with(likelihood="gausian"), 'unknown likelihood "gausian"; did you mean "gaussian"'),
+    "likelihood null": (settings_with(likelihood=None), "settings: 'likelihood' is None, expected a name"),
     "slip": (settings_with(gama=0.1), 'settings: unknown name "gama"; did you mean "gamma"'),
     "lam": (settings_with(lam=0.1), 'settings: unknown name "lam"; did you mean "lambda"'),
     "activation for activations": (settings_with(activation="tanh", activations="absent"), 'mean "activations"'),
@@ -187,9 +211,12 @@ BROKEN = {
     "v": ({"v_1": V[0]}, 'key: unknown name "v_1"; did you mean "V_1"'),
     "gamma negative": (settings_with(gamma=-1), "gamma is -1, expected a finite number ≥ 0"),
     "gamma NaN": (settings_with(gamma=float("nan")), "gamma is nan, expected a finite"),
+    "gamma of 401 digits": (settings_with(gamma=10**400), r"gamma is 10+\.\.\.0+, expected a finite number ≥ 0"),
+    "gamma a list": (settings_with(gamma=[0.1]), r"gamma is \[0.1\], expected a finite"),
     "lambda text": (settings_with(**{"lambda": "big"}), "lambda is 'big', expected a finite"),
     "eta true": (settings_with(eta=True), "eta is True, expected a finite"),
     "eta infinite": (settings_with(eta=float("inf")), "eta is inf, expected a finite"),
+    "inverse a number": (settings_with(inverse=0), "settings: 'inverse' is 0, expected a name"),
     "inverse": (
         settings_with(inverse="tridiagonal"),
         'unknown inverse "tridiagonal"; did you mean "block-tridiagonal"',
@@ -210,6 +237,8 @@ def test_broken(save, name):
     ("settings", "message"),
     [
         (np.asarray("{'layers': 3}"), "key 'settings' is no JSON: "),
+        (np.asarray("[" * 100_000), "key 'settings' is JSON nested too deeply, expected an object of lists"),
+        (np.asarray('{"gamma": ' + "9" * 5000 + "}"), "key 'settings' is no JSON: "),
         (np.asarray(b"\xff\xfe{"), "key 'settings' is no JSON: "),
         (np.arange(3), r"key 'settings' has dtype int64 and shape \(3,\), expected one string of JSON"),
         (np.asarray(["{}", "{}"]), r"key 'settings' has dtype <U2 and shape \(2,\)"),

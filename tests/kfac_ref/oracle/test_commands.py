@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
 from autodiff.network import glorot_initialisation, sparse_initialisation
-from kfac_ref import datasets, oracle
-from kfac_ref.oracle import Case, truth
+from kfac_ref import datasets
+from kfac_ref.oracle import Case, commands, truth
 from tests.kfac_ref.cli.conftest import kfac
 from tests.kfac_ref.oracle.dense_truth import dense_truth, difference
 from tests.kfac_ref.oracle.test_truth import make_case
@@ -167,24 +167,37 @@ class Report:
     """What a check gives, as far as the command is concerned."""
 
     matches: bool
+    quantities: dict = field(default_factory=dict)
 
     def __str__(self):
         return "the table"
 
     def as_dict(self):
-        return {"summary": "½", "quantities": {}}
+        return {"summary": "½", "quantities": self.quantities}
 
 
 @pytest.mark.parametrize(("matches", "code"), [(True, 0), (False, 1)])
 def test_exit_code_and_what_is_printed(monkeypatch, small, capsys, matches, code):
     asked = []
-    monkeypatch.setattr(oracle, "check", lambda theirs, case: asked.append((theirs, case)) or Report(matches))
+    monkeypatch.setattr(commands, "check", lambda theirs, case: asked.append((theirs, case)) or Report(matches))
     assert kfac("check", "theirs.npz", "--case", small) == code
     assert capsys.readouterr().out == "the table\n"
     assert kfac("check", "theirs.npz", "--case", small, "--json") == code
     out = capsys.readouterr().out
     assert json.loads(out) == Report(matches).as_dict() and "½" in out
     assert str(asked[0][0]) == "theirs.npz" and asked[0][1].cases == 6
+
+
+def test_json_has_no_nan(monkeypatch, small, capsys):
+    numbers = {"G_1": {"scale": float("nan"), "damping_values": [0.1, float("inf")], "samples": 3, "bias": None}}
+    monkeypatch.setattr(commands, "check", lambda theirs, case: Report(False, numbers))
+    assert kfac("check", "theirs.npz", "--case", small, "--json") == 1
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    said = json.loads(capsys.readouterr().out, parse_constant=refuse)["quantities"]["G_1"]
+    assert said == {"scale": None, "damping_values": [0.1, None], "samples": 3, "bias": None}
 
 
 def test_the_truth_matches_as_it_stands(small, capsys):
@@ -204,6 +217,14 @@ def test_bad_checks(here, small, capsys):
     np.savez("object.npz", G_1=np.eye(3).astype(object))
     np.savez("name.npz", H_1=np.eye(3))
     np.savez("shape.npz", G_1=np.eye(7))
+    with np.load(small) as archive:
+        arrays, settings = dict(archive), json.loads(str(archive["settings"]))
+    for name, text in (
+        ("large.npz", json.dumps(settings | {"gamma": 10**400})),
+        ("deep.npz", "[" * 100_000),
+        ("null.npz", json.dumps(settings | {"layers": None})),
+    ):
+        np.savez(name, **arrays | {"settings": np.asarray(text)})
     (here / "text.npz").write_text("text")
     for arguments, message in (
         (["nan.npz", "--case", small], "nan.npz: key 'G_1' is nan at row 0, column 0, expected finite numbers"),
@@ -214,6 +235,9 @@ def test_bad_checks(here, small, capsys):
         (["none.npz", "--case", small], "none.npz: cannot be read: No such file or directory"),
         (["nan.npz", "--case", "text.npz"], "text.npz: is not a whole .npz archive"),
         (["nan.npz", "--case", "nan.npz"], "nan.npz: key 'settings' is missing, found 'G_1'"),
+        (["nan.npz", "--case", "large.npz"], "large.npz: gamma is 1000"),
+        (["nan.npz", "--case", "deep.npz"], "deep.npz: key 'settings' is JSON nested too deeply"),
+        (["nan.npz", "--case", "null.npz"], "null.npz: settings: 'layers' is None, expected a list of whole numbers"),
         (["nan.npz"], "the following arguments are required: --case"),
     ):
         assert kfac("check", *arguments) == 2

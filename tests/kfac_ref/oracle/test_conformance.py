@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 
 import numpy as np
 import pytest
 
-from kfac_ref.oracle import truth, vectors
+from kfac_ref.oracle import check, truth, vectors
 from tests.kfac_ref.oracle.dense_truth import dense_truth, difference
+from tests.kfac_ref.test_npz_file import read_simply
 from validation import make_conformance
 
 MANIFEST = vectors.manifest()
@@ -41,6 +43,21 @@ def test_files_are_those_of_the_manifest(name):
         assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["file"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_plain(name):
+    """As the page says, so that whoever writes a reader can."""
+    vector = MANIFEST["vectors"][name]
+    case, found = (read_simply((vectors.FOLDER / vector[what]["file"]).read_bytes()) for what in ("case", "truth"))
+    assert json.loads(case.pop("settings")) == vector["settings"]
+    network = CASES[name].network
+    assert case.keys() >= {"X", "Y", *(f"W_{i}" for i in range(1, network.layers + 1))}
+    np.testing.assert_array_equal(case["W_1"], CASES[name].parameters[0])
+    expected = vectors.shipped_truth(name)
+    assert found.keys() == expected.keys()
+    for key in expected:
+        np.testing.assert_array_equal(found[key], expected[key])
+
+
 def test_nothing_else_is_there():
     listed = {MANIFEST["vectors"][name][what]["file"] for name in NAMES for what in ("case", "truth")}
     files = {path.name: len(path.read_bytes()) for path in vectors.FOLDER.iterdir()}
@@ -59,6 +76,20 @@ def test_truth_computed_anew(name):
     assert_within(found, vectors.shipped_truth(name), vector["tolerance"])
     assert found.left_out == vector["left_out"]
     assert vector["tolerance"].keys() == {kind(name) for name in found}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_truth_in_the_names_of_a_check_matches(name):
+    found, layers = vectors.shipped_truth(name), range(1, CASES[name].network.layers + 1)
+    theirs = {"fisher": found["fisher"]}
+    for i in layers:
+        theirs |= {f"A_{i - 1}": found[f"A_{i - 1}_{i - 1}"], f"G_{i}": found[f"G_{i}_{i}"]}
+        theirs |= {f"gradient_{i}": found[f"gradient_{i}"], f"block_{i}": found[f"fisher_block_{i}"]}
+        if CASES[name].gamma_used is not None:
+            theirs[f"preconditioned_{i}"] = found[f"block_diagonal_{i}"]
+    report = check(theirs, CASES[name])
+    assert report.quantities.keys() == theirs.keys()
+    assert report.matches, str(report)
 
 
 @pytest.mark.parametrize("name", NAMES)

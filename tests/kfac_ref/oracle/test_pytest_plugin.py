@@ -41,13 +41,18 @@ def test_check_and_assert_conforms(pytester):
             case = kfac_oracle.cases["first"]
             assert kfac_oracle.check(theirs(kfac_oracle, 1), case).matches
             assert not kfac_oracle.check(theirs(kfac_oracle, 8), case).matches
-            kfac_oracle.assert_conforms(theirs(kfac_oracle, 1), case)
+            assert kfac_oracle.assert_conforms(theirs(kfac_oracle, 1), case).matches
+
+        def test_allowed(kfac_oracle):
+            summed = theirs(kfac_oracle, 8)
+            report = kfac_oracle.assert_conforms(summed, kfac_oracle.cases["first"], {"G": {"expression": "N"}})
+            assert report.quantities["G_1"].verdict == "match-under"
 
         def test_wrong(kfac_oracle):
             kfac_oracle.assert_conforms(theirs(kfac_oracle, 8), kfac_oracle.cases["first"])
         """,
     )
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*G_1*match-under*"])
 
 
