@@ -11,7 +11,7 @@ import pytest
 
 from autodiff.network import glorot_initialisation, sparse_initialisation
 from kfac_ref import datasets
-from kfac_ref.oracle import Case, commands, truth
+from kfac_ref.oracle import Case, Verdict, commands, truth, verdict
 from tests.kfac_ref.cli.conftest import kfac
 from tests.kfac_ref.oracle.dense_truth import dense_truth, difference
 from tests.kfac_ref.oracle.test_truth import make_case
@@ -189,15 +189,17 @@ def test_exit_code_and_what_is_printed(monkeypatch, small, capsys, matches, code
 
 
 def test_json_has_no_nan(monkeypatch, small, capsys):
-    numbers = {"G_1": {"scale": float("nan"), "damping_values": [0.1, float("inf")], "samples": 3, "bias": None}}
-    monkeypatch.setattr(commands, "check", lambda theirs, case: Report(False, numbers))
+    values = {"scale": float("nan"), "damping_values": (0.1, float("inf")), "samples": 3}
+    said = Verdict("G_1", verdict.Explanation(residual=float("nan"), tolerance=np.float64(1e-9), **values))
+    monkeypatch.setattr(commands, "check", lambda theirs, case: verdict.Report({"G_1": said}, "two\nlines"))
     assert kfac("check", "theirs.npz", "--case", small, "--json") == 1
 
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
     said = json.loads(capsys.readouterr().out, parse_constant=refuse)["quantities"]["G_1"]
-    assert said == {"scale": None, "damping_values": [0.1, None], "samples": 3, "bias": None}
+    assert (said["scale"], said["damping_values"], said["samples"]) == (None, [0.1, None], 3)
+    assert (said["residual"], said["tolerance"]) == (None, 1e-9)
 
 
 def test_the_truth_matches_as_it_stands(small, capsys):
