@@ -20,8 +20,6 @@ FEW_ROWS, NEAR = 20, 0.05
 """Rows that are looked at first, and how near they must be to a matrix if all are to be looked at."""
 LARGEST_SAMPLED = 1000
 """Rows of the largest matrix of which is asked whether it is an estimate."""
-COMMON = 0.6
-"""What the layouts cost at most in which a sampled matrix is believed whose scale has no name."""
 
 
 def explain_block(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
@@ -154,8 +152,8 @@ def explain_sampled(theirs: np.ndarray, layer: int | None, references: Reference
         place = np.argsort(order.index)
         ours = T[np.ix_(place, place)]
         sampled = monte_carlo.recognise([ours], models[biased], candidates, fits.rounding(theirs))
-        few = len(models[biased].mean) < 2 * monte_carlo.LEAST
-        if sampled is None or (sampled.scale is None and (few or order.cost > COMMON)):
+        # of one matrix, in one of several layouts, an estimate of no known scale would explain too much
+        if sampled is None or sampled.scale is None:
             continue
         if best is None or sampled.score - order.cost > best[0]:
             says = sampled_explanation(

@@ -20,7 +20,7 @@ from kfac_ref.oracle.expressions import Expression
 from kfac_ref.oracle.sampling import Model
 
 LEAST = 12
-"""How many numbers must be explained before anything is claimed."""
+"""How many numbers must be explained before anything is claimed; of a scale without a name, twice as many."""
 REPLICAS = 400
 """Estimates with which theirs is compared."""
 FAR = 3.5
@@ -30,8 +30,8 @@ OFTEN = (
     *(1024, 1500, 2000, 3000, 4000, 5000, 7000, 10_000),
 )
 """Numbers of samples that people take."""
-VAGUE = 0.5
-"""A relative standard error of the scale beyond which nothing is claimed."""
+VAGUE = 0.25
+"""A relative standard error of a scale without a name beyond which nothing is claimed."""
 MANY = 1000
 """Random signs that anyone would draw for a case."""
 FARFETCHED = 3.5
@@ -120,9 +120,12 @@ def recognise(
     samples = plausible[0]
     others = [s for s in scores if abs(s[1].value / best.value - 1) > 1e-9]
     gap = score - others[0][0] if others else np.inf
-    if spread / np.sqrt(samples) > VAGUE:
-        return None
-    if gap <= margin and min(e.cost for s, e, _ in scores if s > score - margin) > FARFETCHED / 2:
+    named = gap > margin
+    if not named and (
+        len(model.mean) < 2 * LEAST
+        or spread / np.sqrt(samples) > VAGUE
+        or min(e.cost for s, e, _ in scores if s > score - margin) > FARFETCHED / 2
+    ):
         return None
     measured = estimate if all(unknown) else best.value
     residuals, expected = [], []
@@ -132,7 +135,7 @@ def recognise(
         residuals.append(float(np.linalg.norm(t - m) / size))
         expected.append(float(np.sqrt(np.mean(np.sum((D - m) ** 2, axis=1)) / samples) / size))
     return Sampled(
-        best if gap > margin else None,
+        best if named else None,
         best,
         measured,
         spread / np.sqrt(samples),

@@ -24,9 +24,12 @@ SIMPLE = 0.8
 """What a reading and a gradient may cost at most for such a search one by one."""
 
 
-def searched(trial: Trial) -> Iterator[Explanation]:
+def searched(trial: Trial) -> list[Explanation]:
     """What explains U, if the known rules on factors of the right scale do not."""
-    return _tiny(trial) if trial.U.size < FEW else _regressed(trial)
+    found = [] if trial.U.size < FEW else list(_regressed(trial))
+    # in float32 a regression of few numbers says little
+    few = FEW if trial.tolerance < fits.FLOAT32 else 5 * FEW
+    return found or (list(_tiny(trial)) if trial.U.size < few else [])
 
 
 def _tiny(trial: Trial) -> Iterator[Explanation]:
