@@ -30,9 +30,11 @@ OFTEN = (
     *(1024, 1500, 2000, 3000, 4000, 5000, 7000, 10_000),
 )
 """Numbers of samples that people take."""
+UNLIKE = 2.5
+"""Standard errors by which the likeliest scale, if it is not named, may be off what is measured."""
 VAGUE = 0.25
 """A relative standard error of a scale without a name beyond which nothing is claimed."""
-MANY = 1000
+MANY = 20
 """Random signs that anyone would draw for a case."""
 FARFETCHED = 3.5
 """A scale that costs more is not believed."""
@@ -120,10 +122,11 @@ def recognise(
     samples = plausible[0]
     others = [s for s in scores if abs(s[1].value / best.value - 1) > 1e-9]
     gap = score - others[0][0] if others else np.inf
-    named = gap > margin
+    named, error = gap > margin, spread / np.sqrt(samples)
     if not named and (
         len(model.mean) < 2 * LEAST
-        or spread / np.sqrt(samples) > VAGUE
+        or error > VAGUE
+        or (all(unknown) and abs(estimate / best.value - 1) > UNLIKE * error)
         or min(e.cost for s, e, _ in scores if s > score - margin) > FARFETCHED / 2
     ):
         return None
@@ -138,7 +141,7 @@ def recognise(
         best if named else None,
         best,
         measured,
-        spread / np.sqrt(samples),
+        error,
         samples,
         residuals,
         expected,

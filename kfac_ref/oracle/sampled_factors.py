@@ -84,7 +84,7 @@ class _Search:
         for names in groups:
             for signs in (False, True):
                 left = [name for name in names if name not in found]
-                margin = TOGETHER if len(left) == len(self.names) else APART
+                margin = TOGETHER if len(left) == len(self.names) and not signs else APART
                 more = self.recognised(left, signs, margin=margin) if left else {}
                 if len(left) == 1 < len(self.names):
                     more = {name: e for name, e in more.items() if e.expression is not None}
