@@ -13,7 +13,7 @@ from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.layouts import Order, orders
 from kfac_ref.oracle.references import FISHERS, References, dear
-from kfac_ref.oracle.sampled_factors import sampled_explanation
+from kfac_ref.oracle.sampled_factors import is_moment, sampled_explanation
 from kfac_ref.oracle.verdict import Explanation
 
 FEW_ROWS, NEAR = 20, 0.05
@@ -132,11 +132,9 @@ def _at_a_glance(theirs: np.ndarray, matrix: np.ndarray, index: np.ndarray) -> f
 
 def explain_sampled(theirs: np.ndarray, layer: int | None, references: References) -> Explanation | None:
     """Theirs as a Monte-Carlo estimate of a layer's Fisher block (or of the whole Fisher), if it is one."""
-    if len(theirs) > LARGEST_SAMPLED:
+    if len(theirs) > LARGEST_SAMPLED or not is_moment(theirs):
         return None
     T = theirs.astype(np.float64)
-    if not np.allclose(T, T.T, rtol=0, atol=1e-5 * np.linalg.norm(T)):
-        return None
     if layer is None:
         ways = list(_whole_orders(references))
     else:

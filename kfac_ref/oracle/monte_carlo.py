@@ -34,7 +34,7 @@ UNLIKE = 2.5
 """Standard errors by which the likeliest scale, if it is not named, may be off what is measured."""
 VAGUE = 0.25
 """A relative standard error of a scale without a name beyond which nothing is claimed."""
-MANY = 20
+MANY = 3
 """Random signs that anyone would draw for a case."""
 FARFETCHED = 3.5
 """A scale that costs more is not believed."""
@@ -124,7 +124,8 @@ def recognise(
     gap = score - others[0][0] if others else np.inf
     named, error = gap > margin, spread / np.sqrt(samples)
     if not named and (
-        len(model.mean) < 2 * LEAST
+        model.signs
+        or len(model.mean) < 2 * LEAST
         or error > VAGUE
         or (all(unknown) and abs(estimate / best.value - 1) > UNLIKE * error)
         or min(e.cost for s, e, _ in scores if s > score - margin) > FARFETCHED / 2

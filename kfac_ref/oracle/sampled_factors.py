@@ -36,14 +36,14 @@ def explain_sampled(
     starts : the weights, where known, that running averages still give to an identity that they started from
     hints : scales that other quantities make likely
     """
-    symmetric = {n: (i, M) for n, (i, M) in theirs.items() if _is_symmetric(M) and not _is_mixture(M, i, references)}
-    numbers = sum(references.network.sizes[i] for i, _ in symmetric.values())
-    if not symmetric or numbers * references.cases * references.network.sizes[-1] > LARGEST:
+    open_ = {n: (i, M) for n, (i, M) in theirs.items() if is_moment(M) and not _is_mixture(M, i, references)}
+    numbers = sum(references.network.sizes[i] for i, _ in open_.values())
+    if not open_ or numbers * references.cases * references.network.sizes[-1] > LARGEST:
         return {}
     if not starts:
-        return _Search(symmetric, references, hints).found()
+        return _Search(open_, references, hints).found()
     bare = {}
-    for name, (layer, M) in symmetric.items():
+    for name, (layer, M) in open_.items():
         weight = starts.get(name, 0.0)
         bare[name] = layer, ((M - weight * np.eye(len(M))) / (1 - weight)).astype(M.dtype)
     found = _Search(bare, references, hints).found()
@@ -51,11 +51,15 @@ def explain_sampled(
         name: replace(e, start="identity", history=expressions.decay_of(starts[name], 1e-6)) if name in starts else e
         for name, e in found.items()
     }
-    return averaged or _Search(symmetric, references, hints).found()
+    return averaged or _Search(open_, references, hints).found()
 
 
-def _is_symmetric(M: np.ndarray) -> bool:
-    return bool(np.allclose(M, M.T, rtol=0, atol=1e-5 * np.linalg.norm(M)))
+def is_moment(M: np.ndarray) -> bool:
+    """Whether it is symmetric and positive semi-definite, as every second moment is, but for rounding."""
+    size = np.linalg.norm(M)
+    if not np.allclose(M, M.T, rtol=0, atol=1e-5 * size):
+        return False
+    return bool(np.linalg.eigvalsh((M + M.T) / 2).min() >= -fits.rounding(M) * size)
 
 
 def _is_mixture(M: np.ndarray, layer: int, references: References) -> bool:
