@@ -87,7 +87,8 @@ def case_F_R(name: str, z) -> np.ndarray:
     p = case_mean(name, z)
     if name == "categorical":
         return np.diag(p) - np.outer(p, p)
-    return np.diag(p * (1 - p)) if name == "bernoulli" else np.eye(len(z))
+    # not 1 − p, which has no digits left where p is nearly 1
+    return np.diag(p / (1 + np.exp(z))) if name == "bernoulli" else np.eye(len(z))
 
 
 def case_derivative(network: Network, W, x, y) -> np.ndarray:

@@ -36,7 +36,10 @@ def explain_sampled(
     starts : the weights, where known, that running averages still give to an identity that they started from
     hints : scales that other quantities make likely
     """
-    open_ = {n: (i, M) for n, (i, M) in theirs.items() if is_moment(M) and not _is_mixture(M, i, references)}
+    # one pass gives all of them: where one is no second moment, the others are of no samples either
+    if not all(is_moment(M) for _, M in theirs.values()):
+        return {}
+    open_ = {n: (i, M) for n, (i, M) in theirs.items() if not _is_mixture(M, i, references)}
     numbers = sum(references.network.sizes[i] for i, _ in open_.values())
     if not open_ or numbers * references.cases * references.network.sizes[-1] > LARGEST:
         return {}
