@@ -23,8 +23,9 @@ LEAST = 12
 """How many numbers must be explained before anything is claimed; of a scale without a name, twice as many."""
 REPLICAS = 400
 """Estimates with which theirs is compared."""
-FAR = 3.5
-"""Standard deviations at which a number that describes theirs is too unlike those of real estimates."""
+FAR, FAR_SIGNS = 3.5, 2.5
+"""Standard deviations at which a number that describes theirs is too unlike those of real estimates; of random signs,
+which are rare, fewer."""
 OFTEN = (
     *(4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 150, 200, 250, 256, 300, 400, 500, 600, 800, 1000),
     *(1024, 1500, 2000, 3000, 4000, 5000, 7000, 10_000),
@@ -34,7 +35,7 @@ UNLIKE = 2.5
 """Standard errors by which the likeliest scale, if it is not named, may be off what is measured."""
 VAGUE = 0.25
 """A relative standard error of a scale without a name beyond which nothing is claimed."""
-MANY = 3
+MANY = 200
 """Random signs that anyone would draw for a case."""
 FARFETCHED = 3.5
 """A scale that costs more is not believed."""
@@ -228,4 +229,4 @@ def _plausible(sigma: _Spectrum, T: np.ndarray, samples: int, rounding: float) -
     there = np.stack([sigma.summary(t, samples) for t in often @ test / samples])
     width = np.std(there, axis=0) + 1e-9 * np.abs(np.mean(there, axis=0))
     off = np.abs(sigma.summary(T, samples) - np.median(there, axis=0)) / np.maximum(width, 1e-300)
-    return bool(np.all(off < FAR))
+    return bool(np.all(off < (FAR_SIGNS if sigma.model.signs else FAR)))
