@@ -33,10 +33,10 @@ def explain_block(theirs: np.ndarray, layer: int, references: References) -> lis
     ]
     A = references.A(layer)
     for kind in references.kinds:
-        product = np.kron(A, references.G(layer, kind))
+        product = kronecker.dense(A, references.G(layer, kind))
         says = claim(fisher=FISHERS[kind], matrix="Kronecker product of the factors", cost=0.3 + dear(kind))
         candidates.append(Candidate(product, says))
-    identity = np.kron(A, np.eye(len(references.G(layer, "exact"))))
+    identity = kronecker.dense(A, np.eye(references.network.sizes[layer]))
     candidates.append(
         Candidate(identity, claim(fisher="identity", matrix="Kronecker product of the factors", cost=0.7))
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,14 +77,13 @@ def orders(d: int, n: int) -> list[Order]:
     weights, bias = place[:, :-1], place[:, -1]
     first = np.roll(place, 1, axis=1)
     columns, rows = "column-major", "row-major"
-    ravel: Callable[[np.ndarray], np.ndarray] = np.ravel
     return [
-        Order(ravel(place.T), "last", columns, 0.0),
-        Order(ravel(place), "last", rows, 0.5),
-        Order(np.r_[ravel(weights), bias], "last", "row-major weights, then the bias", 0.6),
-        Order(np.r_[bias, ravel(weights)], "first", "the bias, then row-major weights", 0.8),
-        Order(ravel(first.T), "first", columns, 0.7),
-        Order(ravel(first), "first", rows, 0.9),
-        Order(ravel(weights.T), "absent", columns, 0.6),
-        Order(ravel(weights), "absent", rows, 0.7),
+        Order(np.ravel(place.T), "last", columns, 0.0),
+        Order(np.ravel(place), "last", rows, 0.5),
+        Order(np.r_[np.ravel(weights), bias], "last", "row-major weights, then the bias", 0.6),
+        Order(np.r_[bias, np.ravel(weights)], "first", "the bias, then row-major weights", 0.8),
+        Order(np.ravel(first.T), "first", columns, 0.7),
+        Order(np.ravel(first), "first", rows, 0.9),
+        Order(np.ravel(weights.T), "absent", columns, 0.6),
+        Order(np.ravel(weights), "absent", rows, 0.7),
     ]
