@@ -13,7 +13,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import kfac_ref
@@ -26,9 +25,6 @@ from kfac_ref.settings import PRESETS, Settings
 
 ITERATIONS = 800
 """Of a run that is given no bound."""
-
-NARROW = 300
-"""The width up to which one BLAS thread serves as well as two."""
 
 DESCRIPTION = """
 With no argument, trains an autoencoder on the images that come with the package, for about a minute on two cores, and
@@ -250,11 +246,9 @@ def _run(run: runs.Run, plan: runs.Plan) -> int:
         folder = shlex.quote(str(run.folder))
         return f"stopped at iteration {run.state.k}; go on with: kfac-ref train --resume {folder}"
 
-    # for narrow layers a second BLAS thread gains next to nothing, and loses much where other programs run
-    threads = 1 if max(run.prepared.network.sizes) <= NARROW else None
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with threadpool_limits(threads), reporting.progress_bar(plan, run) as bar:
+        with reporting.progress_bar(plan, run) as bar:
             run.train(plan, lambda line: _report(bar, plan, line))
     except optimizer.Diverged as error:
         raise optimizer.Diverged(f"{error}; the last good state is in {run.folder / runs.CHECKPOINT}") from error

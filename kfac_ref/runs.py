@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
 
 from kfac_ref import checkpoints, training
 from kfac_ref.baselines import SGD, SGDState
@@ -26,6 +27,8 @@ from kfac_ref.optimizer import Diverged
 
 SETTINGS, METRICS, CHECKPOINT = "settings.json", "metrics.jsonl", "checkpoint.npz"
 FORMAT = 1
+NARROW = 300
+"""The width up to which one BLAS thread serves as well as two."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,13 @@ class Run:
         """
         saved = time.perf_counter()
         sound = self.state, self.seconds
+        # for narrow layers a second BLAS thread gains next to nothing, and loses much where other programs run
+        threads = 1 if max(self.prepared.network.sizes) <= NARROW else None
         # what overflows is found by the optimizer, which says so
         with (
             open(self.folder / METRICS, "a", encoding="utf-8") as metrics,
             np.errstate(over="ignore", invalid="ignore"),
+            threadpool_limits(threads),
         ):
             try:
                 iterations = training.iterate(self.prepared.optimizer, self.state, self.prepared.data)
