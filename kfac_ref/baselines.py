@@ -1,4 +1,5 @@
-"""The baseline of §13: stochastic gradient descent with Nesterov momentum, as in Sutskever et al. (2013)."""
+"""What K-FAC is measured against: SGD with Nesterov momentum, as in Sutskever et al. (2013), which is the baseline of
+§13, and the exact natural gradient, which K-FAC approximates, for small networks."""
 
 from __future__ import annotations
 
@@ -7,11 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autodiff import arrays
 from autodiff.arrays import inner, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient, require_sound
 from autodiff.passes import ForwardPass
-from kfac_ref.optimizer import Batch, Diverged
+from kfac_ref import damping, fisher, kronecker, optimizer, quadratic
+from kfac_ref.optimizer import Batch, Diverged, Record, State
+from kfac_ref.quadratic import InnerProducts
 from kfac_ref.settings import CommonSettings, constant, require
 
 
@@ -102,3 +106,102 @@ class SGD:
 def momentum(t: int, mu_max: float) -> float:
     """μ_t = min(1 − 2^(−1 − log₂(⌊t/250⌋ + 1)), μ_max), t = 1, 2, … (§13)."""
     return min(1 - 2 ** (-1 - math.log2(t // 250 + 1)), mu_max)
+
+
+LARGEST = 5000
+"""The most parameters P for which the dense F is computed: each matrix (P, P) then takes 200 MB in float64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaturalGradientSettings(CommonSettings):
+    """The constants of the exact natural gradient, K-FAC's where it has them. ValueError or TypeError naming one that
+    is out of its range."""
+
+    lambda0: float = constant(150.0, "λ at the start (§6.5); about 1 is advised for classifiers")
+    T1: int = constant(5, "iterations between adjustments of λ (§6.5)")
+    omega: float = constant(19 / 20, "ω₁ = ω^T₁ (§6.5)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0")
+        require(self, "in (0, 1]", lambda v: 0 < v <= 1, "omega")
+        require(self, "≥ 1", lambda v: v >= 1, "T1")
+
+
+class NaturalGradient:
+    """Δ = −(F + (λ+η)I)⁻¹∇h with the exact F of the mini-batch, dense; λ by the rule of §6.5.
+
+    Δ minimises M over all δ, not over a span: what re-scaling (§6.4) finds is α = 1 but for rounding, and momentum (§7)
+    has nothing to add, μ = 0. States and records are K-FAC's, with γ = sqrt(λ+η), which nothing depends on, and
+    without factors, inverse and averaging. ValueError for a network of more than LARGEST parameters.
+    """
+
+    def __init__(self, network: Network, settings: NaturalGradientSettings | None = None) -> None:
+        P = sum(p * q for p, q in network.shapes)
+        if P > LARGEST:
+            raise ValueError(
+                f"the exact natural gradient needs the dense Fisher, P² numbers: the network {network} has P = {P} "
+                f"parameters, and at most {LARGEST} are allowed"
+            )
+        self.network = network
+        self.settings = NaturalGradientSettings() if settings is None else settings
+
+    def init(self, parameters: Parameters, seed: int = 0) -> State:
+        """The state before the first iteration. ValueError if `parameters` do not fit the network."""
+        self.network.check_parameters(parameters)
+        s, theta = self.settings, list(parameters)
+        return State(0, theta, theta, s.lambda0, math.sqrt(s.lambda0 + s.eta), int(seed))
+
+    def step(self, state: State, batch: Batch) -> tuple[State, Record]:
+        """One iteration on X (m, d_0) and Y (m, d_ℓ).
+
+        Diverged if h becomes NaN or infinite; ValueError as K-FAC, and if F + (λ+η)I is not positive definite.
+        """
+        s, k, m = self.settings, state.k + 1, batch.X.shape[0]
+        self.network.check_parameters(state.parameters)
+        self.network.check_batch(batch.X, batch.Y, state.parameters[0])
+        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
+        value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
+
+        # Δ, and M along it
+        F = fisher.dense(forward_pass)
+        R, pivot = arrays.inverse_square_root(arrays.add_to_diagonal(F, state.lam + s.eta))
+        direction = kronecker.unflatten(-(R.T @ (R @ kronecker.flatten(gradient))), self.network.shapes)
+        products = quadratic.inner_products(forward_pass, gradient, [direction], m)
+        h, error, excess, smallest, *on_host = read_scalars(value.h, value.error, value.excess, pivot, *products)
+        require_sound(self.network.likelihood, batch.X, batch.Y, float(h), float(excess))
+        if not np.isfinite(h):
+            raise Diverged(f"iteration {k}: the objective h is {h}")
+        if not smallest > 0:
+            raise ValueError(
+                f"iteration {k}: F + (λ+η)I is not positive definite (or it is not finite) with λ+η = "
+                f"{state.lam + s.eta:g}; a larger lambda0 or eta helps, or float64"
+            )
+        products = InnerProducts(*on_host)
+        if not np.isfinite(products.slopes.sum() + products.forms.sum()):
+            raise Diverged(f"iteration {k}: the quadratic model of the objective is not finite")
+        model = quadratic.minimise(products, state.lam + s.eta, [0])
+
+        delta = [model.alpha * d for d in direction]
+        parameters = [W + d for W, d in zip(state.parameters, delta, strict=True)]
+        lam, rho = state.lam, math.nan
+        if k % s.T1 == 0:
+            rho = optimizer.measured_ratio(self.network, parameters, batch, s, float(h), model.change)
+            lam = damping.adjust_lambda(lam, rho, s.omega**s.T1)
+        gamma = math.sqrt(lam + s.eta)
+        constant_ = self.network.likelihood.constant(self.network.sizes[-1])
+        return State(k, parameters, parameters, lam, gamma, state.seed, delta=delta), Record(
+            k=k,
+            m=m,
+            h=float(h) + constant_,
+            error=float(error),
+            alpha=model.alpha,
+            mu=model.mu,
+            lam=lam,
+            gamma=gamma,
+            rho=rho,
+            model_change=model.change,
+            norm_delta=model.norm,
+            gradient=gradient,
+            direction=direction,
+        )

@@ -18,7 +18,7 @@ from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.damping import DampedFactors
 from kfac_ref.factors import Factors
 from kfac_ref.quadratic import InnerProducts
-from kfac_ref.settings import Settings
+from kfac_ref.settings import CommonSettings, Settings
 
 Inverse = BlockDiagonalInverse | BlockTridiagonalInverse
 
@@ -151,7 +151,7 @@ class KFAC:
         gammas = [state.gamma]
         if k % s.T2 == 0:
             gammas = damping.gamma_candidates(state.gamma, math.sqrt(s.omega) ** s.T2, s.gamma_min, s.gamma_max)
-        refresh = k % s.T3 == 0 or k <= 3 or state.inverse is None
+        refresh = self._inversion_due(state)
         if not (refresh or s.candidates_inverted):
             gammas = gammas[:1]  # all share the old inverse and are equal
 
@@ -178,8 +178,7 @@ class KFAC:
         # 6. λ, by how well M predicted the change of h
         lam, rho = state.lam, math.nan
         if k % s.T1 == 0:
-            after = loss(ForwardPass(self.network, parameters, batch.X, s.chunk_size), batch.Y, s.eta)
-            rho = reduction_ratio(float(h), float(read_scalars(after.h)[0]), model.change)
+            rho = measured_ratio(self.network, parameters, batch, s, float(h), model.change)
             lam = damping.adjust_lambda(lam, rho, s.omega**s.T1, s.lambda_min, s.lambda_max)
 
         state = replace(
@@ -234,6 +233,11 @@ class KFAC:
         new = factors.estimate(forward_pass, targets, cases, s.tridiagonal)
         return factors.running_average(state.factors, new, epsilon)
 
+    def _inversion_due(self, state: State) -> bool:
+        """Whether the coming iteration computes inverses: if T₃ divides it, for k ≤ 3, and where there is none (§8)."""
+        k = state.k + 1
+        return k % self.settings.T3 == 0 or k <= 3 or state.inverse is None
+
     def _inverses(
         self, state: State, running: Factors, gammas: list[float], refresh: bool
     ) -> tuple[list[Inverse], dict[float, Array]]:
@@ -262,6 +266,14 @@ class KFAC:
             return parameters
         xi = min(1 - 1 / count, self.settings.xi_max)
         return [xi * a + (1 - xi) * W for a, W in zip(state.averaged, parameters, strict=True)]
+
+
+def measured_ratio(
+    network: Network, parameters: Parameters, batch: Batch, settings: CommonSettings, before: float, model_change: float
+) -> float:
+    """ρ of the step to `parameters` from where h was `before`, on the same mini-batch (§6.5)."""
+    after = loss(ForwardPass(network, parameters, batch.X, settings.chunk_size), batch.Y, settings.eta)
+    return reduction_ratio(before, float(read_scalars(after.h)[0]), model_change)
 
 
 def reduction_ratio(before: float, after: float, model_change: float) -> float:

@@ -1,4 +1,5 @@
-"""kfac_ref.baselines: SGD against a straight-line loop of Nesterov's method on dense gradients."""
+"""kfac_ref.baselines: SGD against a straight-line loop of Nesterov's method on dense gradients, and the exact natural
+gradient against one on the dense F."""
 
 from __future__ import annotations
 
@@ -9,10 +10,19 @@ import pytest
 
 from autodiff import Network
 from autodiff.arrays import to_numpy
-from kfac_ref import Batch, Diverged
-from kfac_ref.baselines import SGD, SGDSettings, SGDState, momentum
+from autodiff.passes import ForwardPass
+from kfac_ref import Batch, Diverged, quadratic, training
+from kfac_ref.baselines import (
+    LARGEST,
+    SGD,
+    NaturalGradient,
+    NaturalGradientSettings,
+    SGDSettings,
+    SGDState,
+    momentum,
+)
 from tests.conftest import assert_all_close, assert_home, is_float32, random_parameters, random_targets, to
-from tests.dense import case_forward, case_mean, dense_gradient, dense_h, flatten, unflatten
+from tests.dense import case_forward, case_mean, dense_fisher, dense_gradient, dense_h, flatten, unflatten
 
 
 def make_network(likelihood="gaussian"):
@@ -167,3 +177,153 @@ def test_shapes_are_checked(rng):
     state = sgd.init(random_parameters(rng, network))
     with pytest.raises(ValueError, match=r"X has shape \(5, 2\), expected \(cases, 3\)"):
         sgd.step(state, Batch(np.zeros((5, 2)), np.zeros((5, 2))))
+
+
+# --- exact natural gradient ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "bernoulli", "gaussian"])
+def test_natural_gradient_against_a_straight_line_loop(like, rng, likelihood):
+    network = make_network(likelihood)
+    settings = NaturalGradientSettings(lambda0=0.5, eta=0.03, T1=2, omega=0.8, chunk_size=5)
+    optimizer, W = NaturalGradient(network, settings), random_parameters(rng, network)
+    state, theta, lam, lams = optimizer.init(to(like, W), 4), flatten(W), 0.5, set()
+    tol = 1e-3 if is_float32(like) else 1e-9  # several iterations in a row multiply roundings
+    for k in range(1, 9):
+        X, Y = rng.standard_normal((11, 3)), random_targets(rng, likelihood, 11, 2)
+        W = unflatten(theta, network)
+        h, gradient = dense_h(network, W, X, Y, 0.03), dense_gradient(network, W, X, Y, 0.03)
+        means = np.array([case_mean(likelihood, case_forward(network, W, x)[2]) for x in X])
+        M = dense_fisher(network, W, X) + (lam + 0.03) * np.eye(len(theta))
+        delta = -np.linalg.solve(M, gradient)
+        change = 0.5 * delta @ M @ delta + gradient @ delta
+        theta = theta + delta
+        if k % 2 == 0:
+            rho = (dense_h(network, unflatten(theta, network), X, Y, 0.03) - h) / change
+            lam *= 0.64 if rho > 0.75 else 1 / 0.64 if rho < 0.25 else 1
+
+        state, record = optimizer.step(state, Batch(*to(like, X, Y)))
+        assert_all_close(state.parameters, unflatten(theta, network), like, tol)
+        assert_all_close(record.direction, unflatten(delta, network), like, tol)
+        assert_all_close(record.gradient, unflatten(gradient, network), like, tol)
+        constant = math.log(2 * math.pi) if likelihood == "gaussian" else 0
+        assert record.h == pytest.approx(h + constant, rel=tol)
+        assert record.error == pytest.approx(np.mean(np.sum((means - Y) ** 2, axis=1)), rel=tol)
+        assert record.model_change == pytest.approx(change, rel=tol)
+        assert record.norm_delta == pytest.approx(np.linalg.norm(delta), rel=tol)
+        # what the forward-mode passes find is what the dense solution has: α = 1
+        assert record.alpha == pytest.approx(1, rel=1e-4 if is_float32(like) else 1e-11)
+        assert record.mu == 0
+        assert record.lam == state.lam == pytest.approx(lam, rel=1e-12)
+        assert record.gamma == state.gamma == pytest.approx(math.sqrt(lam + 0.03), rel=1e-12)
+        assert math.isnan(record.rho) == bool(k % 2)
+        if k % 2 == 0:
+            assert record.rho == pytest.approx(rho, rel=1e-3 if is_float32(like) else 1e-8)
+        assert (record.k, record.m, state.k, state.seed) == (k, 11, k, 4)
+        lams.add(lam)
+    assert len(lams) > 1  # the rule did something
+    assert state.averaged is state.parameters
+    for name in ("h", "error", "alpha", "mu", "lam", "gamma", "rho", "model_change", "norm_delta"):
+        assert type(getattr(record, name)) is float
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "bernoulli", "gaussian"])
+def test_re_scaling_and_momentum_have_nothing_to_add_to_the_natural_gradient(rng, likelihood):
+    """(α, μ) = (1, 0) whatever δ₀ is, as Δ is the minimiser of M over all δ (§6.4, §7)."""
+    network, settings = make_network(likelihood), NaturalGradientSettings(lambda0=0.2, eta=0.01)
+    W, X, Y = random_parameters(rng, network), rng.standard_normal((9, 3)), random_targets(rng, likelihood, 9, 2)
+    optimizer = NaturalGradient(network, settings)
+    _, record = optimizer.step(optimizer.init(W), Batch(X, Y))
+    forward_pass, previous = ForwardPass(network, W, X), random_parameters(rng, network)
+    products = quadratic.inner_products(forward_pass, record.gradient, [record.direction, previous], 9)
+    found = quadratic.minimise(products, 0.2 + 0.01, [0, 1])
+    np.testing.assert_allclose([found.alpha, found.mu], [1, 0], rtol=0, atol=1e-12)
+    assert found.change == pytest.approx(record.model_change, rel=1e-12)
+
+
+def test_one_step_to_the_least_squares_solution(like, rng):
+    """One layer, Gaussian, undamped: h is quadratic and F is its Hessian, so that one step ends at the optimum."""
+    network = Network([3, 2], [], "gaussian")
+    X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
+    optimizer = NaturalGradient(network, NaturalGradientSettings(lambda0=0.0, eta=0.0, T1=1))
+    state, record = optimizer.step(optimizer.init(to(like, random_parameters(rng, network))), Batch(*to(like, X, Y)))
+    solution = np.linalg.lstsq(np.c_[X, np.ones(40)], Y, rcond=None)[0].T
+    assert_all_close(state.parameters, [solution], like)
+    assert record.rho == pytest.approx(1, rel=1e-3 if is_float32(like) else 1e-10)
+    assert state.lam == 0
+
+
+def test_natural_gradient_converges_quadratically(rng):
+    """Logistic regression (two classes, one logit): F is the Hessian of h whatever the targets, so that undamped steps
+    are Newton's and the number of correct digits doubles."""
+    network, eta = Network([3, 1], [], "bernoulli"), 0.0
+    X = rng.standard_normal((60, 3))
+    Y = (rng.random((60, 1)) < 1 / (1 + np.exp(-X[:, :1]))) * 1.0
+    optimizer = NaturalGradient(network, NaturalGradientSettings(lambda0=0.0, eta=eta, T1=10**6))
+    state, norms = optimizer.init([np.zeros((1, 4))]), []
+    for _ in range(8):
+        state, record = optimizer.step(state, Batch(X, Y))
+        norms.append(record.norm_delta)
+    falling = [n for n in norms if n > 1e-7]
+    assert len(falling) >= 3 and norms[-1] < 1e-13
+    assert all(after < 2 * before**2 for before, after in zip(falling[1:], norms[2:], strict=False))
+
+
+def test_natural_gradient_trains_as_the_others_do(rng):
+    """In the loop that all optimizers share, and with a state that is left as it was."""
+    network = make_network()
+    optimizer = NaturalGradient(network, NaturalGradientSettings(lambda0=1.0, m1=20, full_batch_at=None))
+    X = rng.standard_normal((30, 3))
+    data = training.Data(X, np.stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2]], axis=1))
+    first = optimizer.init(random_parameters(rng, network), 3)
+    before = [W.copy() for W in first.parameters]
+    run = training.iterate(optimizer, first, data)
+    errors = [record.error for _, (_, record, _) in zip(range(40), run, strict=False)]
+    assert np.mean(errors[-5:]) < 0.5 * np.mean(errors[:5])
+    for W, b in zip(first.parameters, before, strict=True):
+        np.testing.assert_array_equal(W, b)
+
+
+def test_natural_gradient_of_too_large_a_network():
+    network = Network([99, 50], [], "gaussian")
+    assert network.shapes == [(50, 100)]
+    assert LARGEST == 5000
+    NaturalGradient(network)
+    with pytest.raises(ValueError, match=r"P² numbers: the network 99-51 .* has P = 5100 parameters, and at most 5000"):
+        NaturalGradient(Network([99, 51], [], "gaussian"))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def test_natural_gradient_where_it_cannot_go_on(like, rng):
+    network = make_network()
+    optimizer = NaturalGradient(network, NaturalGradientSettings(lambda0=1.0))
+    state = optimizer.init(to(like, random_parameters(rng, network)))
+    X, Y = rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
+    X[2, 1] = math.nan
+    with pytest.raises(ValueError, match=r"X\[2, 1\] is nan"):
+        optimizer.step(state, Batch(*to(like, X, Y)))
+    X[2, 1], Y[2, 1] = 0, 1e30 if is_float32(like) else 1e200  # finite, but its square is not
+    with pytest.raises(Diverged, match=r"iteration 1: the objective h is inf"):
+        optimizer.step(state, Batch(*to(like, X, Y)))
+    with pytest.raises(ValueError, match=r"layer 1 has shape \(2, 5\), expected \(4, 4\)"):
+        optimizer.init(random_parameters(rng, network)[::-1])
+    # inputs that are 0 say nothing about the weights on them: their rows of F are 0
+    optimizer = NaturalGradient(network, NaturalGradientSettings(lambda0=0.0, eta=0.0))
+    state = optimizer.init(state.parameters)
+    match = r"iteration 1: F \+ \(λ\+η\)I is not positive definite .* λ\+η = 0; .*lambda0"
+    with pytest.raises(ValueError, match=match):
+        optimizer.step(state, Batch(*to(like, np.zeros((5, 3)), rng.standard_normal((5, 2)))))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("lambda0", value) for value in (-1.0, math.nan, math.inf)],
+        *[("omega", value) for value in (0.0, 1.1, math.nan)],
+        *[("T1", value) for value in (0, 1.5)],
+        ("eta", -1e-9),
+    ],
+)
+def test_constants_of_the_natural_gradient_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*; got {value}"):
+        NaturalGradientSettings(**{name: value})
