@@ -11,6 +11,9 @@ from autodiff.names import closest
 PIECES = {
     "replay": "replay recorded runs of the authors' program and compare every step",
     "reference-run": "train as the authors did, their printed errors beside",
+    "theorems": "check the paper's statements on random networks, a table",
+    "figures": "redraw the paper's figures, the numbers beside them",
+    "report": "all of this evidence on one page",
     "peers": "find the conventions of other K-FAC libraries, in environments of their own",
     "make-conformance": "make the conformance vectors of the oracle again",
     "make-fashion16": "make the packaged data set again from Fashion-MNIST",

@@ -1,0 +1,129 @@
+"""A folder of evidence: what was computed once is kept there and used again, so that what was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+from threadpoolctl import threadpool_info
+
+import kfac_ref
+from kfac_ref import reporting, runs
+from kfac_ref.experiment import Experiment, prepare
+from kfac_ref.files import write_text, write_whole
+from kfac_ref.optimizer import Diverged
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training run."""
+
+    lines: list[dict[str, Any]]
+    """One mapping per iteration, as in `metrics.jsonl`: k, m, h, error, seconds …; evaluated ones have train_error …"""
+    diverged: bool
+    """Whether it ended because the objective was not finite any more."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where evidence goes, and how much of it is made."""
+
+    out: Path
+    """The folder."""
+    quick: bool = False
+    """Whether less is computed, so that all of it takes minutes."""
+
+    def kept(self, name: str, settings: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]) -> Arrays:
+        """The arrays that `compute` returns, by name: computed once for these `settings` (JSON) and kept as an npz."""
+        path, described = self.out / "kept" / f"{name}.npz", json.dumps(settings, sort_keys=True)
+        found = _read(path)
+        if found is not None and str(found.pop("settings")) == described:
+            return found
+        arrays = {key: np.asarray(value) for key, value in compute().items()}
+        write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, settings=described, **arrays))
+        return arrays
+
+    def part(self, name: str, what: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Make a part of the evidence and write NAME.json: what `make` returns, and how long it took, when and where.
+
+        `what` is the command that makes it, without the folder.
+        """
+        start = time.perf_counter()
+        content = make()
+        made = {
+            "command": f"python -m validation {what}",
+            "quick": self.quick,
+            "seconds": round(time.perf_counter() - start, 1),
+            "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "machine": machine(),
+        } | dict(content)
+        write_text(self.out / f"{name}.json", json.dumps(made, indent=2, ensure_ascii=False) + "\n")
+        return made
+
+    def made(self, name: str) -> dict[str, Any] | None:
+        """What `part` wrote before, of the same kind (quick or not); None if there is none, or it is damaged."""
+        try:
+            made = json.loads((self.out / f"{name}.json").read_text(encoding="utf-8"))
+            return made if made["quick"] == self.quick else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def train(self, name: str, experiment: Experiment, plan: runs.Plan) -> Trained:
+        """Train in the folder runs/`name`, or go on there if this was begun before; nothing if it was finished."""
+        folder = self.out / "runs" / name
+        request, described = folder / "request.json", json.dumps([experiment.asdict(), asdict(plan)], sort_keys=True)
+        if not request.is_file() or request.read_text(encoding="utf-8") != described:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_text(request, described)
+        begun = (folder / runs.SETTINGS).is_file()
+        if begun:
+            lines = runs.read_metrics(folder)
+            if lines and plan.done(lines[-1]["k"], lines[-1]["seconds"]):
+                return Trained(lines, False)
+        prepared = prepare(experiment)
+        with runs.at_work(folder):
+            run = runs.resume(folder, prepared) if begun else runs.start(folder, prepared, plan)
+            diverged = False
+            with reporting.progress_bar(plan, run) as bar:
+                bar.set_description(name)
+                bar.leave = False
+                try:
+                    run.train(plan, lambda line: reporting.advance(bar, plan, line))
+                except Diverged:
+                    diverged = True
+        return Trained(runs.read_metrics(folder), diverged)
+
+
+def _read(path: Path) -> Arrays | None:
+    """The arrays in an npz that `Work.kept` wrote; None if there is none, or it is not whole."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception:  # NumPy and zipfile raise much besides their own errors at bytes that are not what they should be
+        return None
+    return arrays if "settings" in arrays else None
+
+
+def machine() -> str:
+    """Processor, cores and versions, as evidence says them."""
+    pools = ", ".join(
+        sorted(
+            {
+                f"{x['internal_api']} {x['version']} {x.get('architecture', '')}, {x['num_threads']} threads"
+                for x in threadpool_info()
+            }
+        )
+    )
+    versions = f"kfac-ref {kfac_ref.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
+    return f"{versions}, SciPy {scipy.__version__}; {platform.machine()}; {pools}"
