@@ -49,10 +49,14 @@ def authors_run(name: str) -> Run:
     return Run(rows, minibatches)
 
 
+def experiment(name: str, **options: Any) -> Experiment:
+    """A data set's autoencoder, trained as the authors did but for `options`; their units are logistic."""
+    return Experiment(**{"data": name, "preset": "authors", "activation": "logistic", "constants": {}} | options)
+
+
 def train(name: str, iterations: int, seed: int, **options: Any) -> Run:
     """Train as the authors did, for so many iterations."""
-    experiment = Experiment(data=name, preset="authors", activation="logistic", seed=seed, **options)
-    prepared = prepare(experiment)
+    prepared = prepare(experiment(name, seed=seed, **options))
     settings = prepared.optimizer.settings
     rows: list[Row] = []
     minibatches: list[Row] = []
