@@ -140,5 +140,5 @@ def _heights(ax: Axes) -> list[float]:
 
 def _minor_label(ax: Axes, value: float, _: object) -> str:
     """All minor ticks have their number where the axis is within a decade, otherwise the 2s and the 5s."""
-    low, high = ax.get_ylim()
+    low, high = sorted(ax.get_ylim())
     return f"{value:g}" if high <= 10 * low or f"{value:.0e}"[0] in "25" else ""

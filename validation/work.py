@@ -7,6 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,10 @@ import scipy
 from threadpoolctl import threadpool_info
 
 import kfac_ref
-from kfac_ref import reporting, runs
+from kfac_ref import datasets, reporting, runs
+from kfac_ref.datasets import Dataset
 from kfac_ref.experiment import Experiment, prepare
+from kfac_ref.fetching import FetchError
 from kfac_ref.files import write_text, write_whole
 from kfac_ref.optimizer import Diverged
 
@@ -83,26 +86,26 @@ class Work:
         """Train in the folder runs/`name`, or go on there if this was begun before; nothing if it was finished."""
         folder = self.out / "runs" / name
         request, described = folder / "request.json", json.dumps([experiment.asdict(), asdict(plan)], sort_keys=True)
+        diverged = folder / "diverged.txt"
         if not request.is_file() or request.read_text(encoding="utf-8") != described:
             shutil.rmtree(folder, ignore_errors=True)
             write_text(request, described)
         begun = (folder / runs.SETTINGS).is_file()
         if begun:
             lines = runs.read_metrics(folder)
-            if lines and plan.done(lines[-1]["k"], lines[-1]["seconds"]):
-                return Trained(lines, False)
+            if diverged.is_file() or (lines and plan.done(lines[-1]["k"], lines[-1]["seconds"])):
+                return Trained(lines, diverged.is_file())
         prepared = prepare(experiment)
         with runs.at_work(folder):
             run = runs.resume(folder, prepared) if begun else runs.start(folder, prepared, plan)
-            diverged = False
             with reporting.progress_bar(plan, run) as bar:
                 bar.set_description(name)
                 bar.leave = False
                 try:
                     run.train(plan, lambda line: reporting.advance(bar, plan, line))
-                except Diverged:
-                    diverged = True
-        return Trained(runs.read_metrics(folder), diverged)
+                except Diverged as error:
+                    write_text(diverged, f"{error}\n")
+        return Trained(runs.read_metrics(folder), diverged.is_file())
 
 
 def _read(path: Path) -> Arrays | None:
@@ -113,6 +116,14 @@ def _read(path: Path) -> Arrays | None:
     except Exception:  # NumPy and zipfile raise much besides their own errors at bytes that are not what they should be
         return None
     return arrays if "settings" in arrays else None
+
+
+def first_to_be_had(*names: str) -> Dataset:
+    """The first of these data sets that is here or can be fetched. FetchError if none can."""
+    for name in names[:-1]:
+        with suppress(FetchError):
+            return datasets.load(name)
+    return datasets.load(names[-1])
 
 
 def machine() -> str:

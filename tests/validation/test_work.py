@@ -9,8 +9,9 @@ import pytest
 
 from kfac_ref import runs
 from kfac_ref.experiment import Experiment
+from kfac_ref.fetching import FetchError
 from kfac_ref.runs import Plan
-from validation.work import Work, machine
+from validation.work import Work, first_to_be_had, machine
 
 EXPERIMENT = Experiment(data="fashion16", network=(256, 8, 4, 8, 256), constants={"m1": 100, "full_batch_at": None})
 
@@ -76,7 +77,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     assert seen == [1, 2, 3, 4, 5, 6] and [line["h"] for line in lines] == [line["h"] for line in whole]
 
 
-def test_a_run_that_diverges_says_so_both_times(tmp_path):
+def test_a_run_that_diverges_says_so_both_times(tmp_path, monkeypatch):
     experiment = Experiment(
         data="fashion16",
         network=(256, 8, 256),
@@ -87,6 +88,7 @@ def test_a_run_that_diverges_says_so_both_times(tmp_path):
     for _ in range(2):
         trained = Work(tmp_path).train("wild", experiment, Plan(iterations=200))
         assert trained.diverged and len(trained.lines) < 200
+        monkeypatch.setattr("validation.work.prepare", lambda experiment: pytest.fail("trained again"))
 
 
 def test_a_part_says_how_it_was_made(tmp_path):
@@ -112,3 +114,15 @@ def test_the_folder_of_a_run_is_one_that_the_command_knows(tmp_path):
     Work(tmp_path).train("a", EXPERIMENT, Plan(iterations=2))
     experiment, plan = runs.read_settings(tmp_path / "runs" / "a")
     assert experiment.network == EXPERIMENT.network and plan.iterations == 2
+
+
+def test_the_first_data_that_are_to_be_had(monkeypatch):
+    def load(name):
+        if name == "far":
+            raise FetchError("no network")
+        return name
+
+    monkeypatch.setattr("validation.work.datasets.load", load)
+    assert first_to_be_had("near", "far") == first_to_be_had("far", "near") == "near"
+    with pytest.raises(FetchError, match="no network"):
+        first_to_be_had("far", "far")

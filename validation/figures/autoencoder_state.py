@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_ref import checkpoints, datasets
+from kfac_ref import checkpoints
 from kfac_ref.experiment import Experiment, Prepared, prepare
-from kfac_ref.fetching import FetchError
 from kfac_ref.optimizer import Diverged, State
 from kfac_ref.runs import CHECKPOINT, Plan
 from validation.reference_run import experiment
-from validation.work import Work
+from validation.work import Work, first_to_be_had
 
 STARTS: dict[str, tuple[int, dict[str, Any]]] = {"quick": (60, {"lambda0": 1.0}), "full": (200, {})}
 """Iterations (the paper's figures: 500), and constants that differ from the authors' preset. With λ₀ = 150 not much is
@@ -53,14 +52,7 @@ class Trained:
 def start(work: Work) -> Start:
     """On MNIST; on `fashion16`, which is in the package, where MNIST is not to be had."""
     iterations, constants = STARTS["quick" if work.quick else "full"]
-    return Start(experiment(_data(), constants=constants), iterations)
-
-
-def _data() -> str:
-    try:
-        return datasets.load("mnist").name
-    except FetchError:
-        return datasets.DEFAULT
+    return Start(experiment(first_to_be_had("mnist", "fashion16").name, constants=constants), iterations)
 
 
 def trained(work: Work, start: Start) -> Trained:

@@ -106,9 +106,7 @@ def _compared(work: Work, name: str, budget: Budget) -> Compared:
 def _trained(work: Work, run: str, experiment: Experiment, plan: Plan) -> Trained:
     """Train under the name `run`. The checkpoint of a finished run, up to hundreds of megabytes, is not kept."""
     trained = work.train(run, experiment, plan)
-    # one that diverged is found to have done so by going on from it
-    if not trained.diverged:
-        (work.out / "runs" / run / CHECKPOINT).unlink(missing_ok=True)
+    (work.out / "runs" / run / CHECKPOINT).unlink(missing_ok=True)
     return trained
 
 

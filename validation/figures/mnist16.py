@@ -15,12 +15,11 @@ from tqdm import tqdm
 from autodiff.network import Network, Parameters, glorot_initialisation
 from autodiff.objective import evaluate
 from autodiff.passes import ForwardPass
-from kfac_ref import datasets, factors, fisher, kronecker
+from kfac_ref import factors, fisher, kronecker
 from kfac_ref.factors import Factors
-from kfac_ref.fetching import FetchError
 from kfac_ref.optimizer import KFAC, Batch
 from kfac_ref.settings import preset
-from validation.work import Arrays, Work
+from validation.work import Arrays, Work, first_to_be_had
 
 SIZES = (256, 20, 20, 20, 20, 20, 10)
 CASES = 5000
@@ -80,10 +79,7 @@ def misclassified_by_seed(work: Work, seeds: int) -> np.ndarray:
 
 def training_cases() -> tuple[str, np.ndarray, np.ndarray]:
     """What the data are, X (N, 256) and Y (N, 10): of MNIST, or of Fashion-MNIST where that cannot be fetched."""
-    try:
-        data = datasets.load("mnist16")
-    except FetchError:
-        data = datasets.load("fashion16")
+    data = first_to_be_had("mnist16", "fashion16")
     assert data.Y is not None
     name = "16×16 MNIST" if data.name == "mnist16" else "16×16 Fashion-MNIST (MNIST could not be fetched)"
     return name, data.X[:CASES].astype(np.float64), data.Y[:CASES].astype(np.float64)
