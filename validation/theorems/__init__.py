@@ -26,6 +26,7 @@ from validation.theorems import (
     fisher_identities,
     invariance,
     inverses,
+    momentum,
     paths,
     regressions,
     tridiagonal,
@@ -40,6 +41,7 @@ FILES = (
     tridiagonal,
     regressions,
     damping_identities,
+    momentum,
     invariance,
     paths,
 )
@@ -72,7 +74,7 @@ class Result:
             "computed": self.statement.computed,
             "worst": f"{self.worst.value:.1e}",
             "allowed": f"{self.worst.tolerance:.1e}",
-            "cases": self.tried,
+            "tried": self.tried,
             "": "ok" if not self.failed else f"{self.failed} FAIL",
         }
 

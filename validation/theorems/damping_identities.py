@@ -74,7 +74,8 @@ def factorised(instance: Instance) -> Deviation:
 def minimiser(instance: Instance) -> Deviation:
     """α, μ, M(δ) − M(0) and ‖δ‖ for Δ = −F̆⁻¹∇h and a random δ₀, with the dense F of the first cases.
 
-    δ* is compared with least squares in the square root of F + (λ+η)I; ∇M(δ*) is 0 along Δ and δ₀. α alone likewise.
+    δ* is compared with least squares in the square root of F + (λ+η)I; ∇M(δ*) is 0 along Δ and δ₀. α alone likewise,
+    and μ is then 0. δ₀ may be much shorter than Δ, or longer.
     """
     rng = instance.rng(3)
     cases, eta, lam = int(rng.integers(1, instance.cases + 1)), 10 ** rng.uniform(-5, -1), 10 ** rng.uniform(-2, 1)
@@ -83,7 +84,8 @@ def minimiser(instance: Instance) -> Deviation:
     slopes = enumerated.unvec(gradient, instance)
     inverse = block_diagonal.invert(damping.factorise(factors.exact(instance.forward_pass), math.sqrt(lam + eta)))
     proposal = [-u for u in inverse.apply(slopes)]
-    previous = [rng.standard_normal(v.shape) for v in proposal]
+    length = 10 ** rng.uniform(-6, 6)
+    previous = [length * rng.standard_normal(v.shape) for v in proposal]
     products = quadratic.inner_products(instance.forward_pass, slopes, [proposal, previous], cases)
 
     F = enumerated.distribution(instance, cases=cases).fisher + (lam + eta) * np.eye(len(theta))
@@ -101,6 +103,7 @@ def minimiser(instance: Instance) -> Deviation:
         delta, size = S @ coefficients, np.linalg.norm(np.linalg.solve(R.T, gradient))
         change = 0.5 * delta @ F @ delta + gradient @ delta
         deviations += [
+            Deviation(abs(model.mu) if pick == [0] else 0.0, 0.0),
             apart(coefficients * scale, best * scale, 200, condition),
             small(S.T @ (F @ delta + gradient) / scale, size, 200, condition),
             apart(model.change, change, 200, condition * float(size**2 / abs(change))),
@@ -153,8 +156,8 @@ STATEMENTS = (
     Statement(
         "damped-factors",
         "§6.3",
-        "the damped factors have inverse square roots",
-        "RᵀR, with dense inverses, π by traces of moments over every y; allowed: 200 ε κ/min φ′",
+        "RᵀR inverts each damped factor, Ā + πγI and G + (γ/π)I",
+        "with dense inverses, π by traces of moments over every y; allowed: 200 ε κ/min φ′",
         Space(),
         factorised,
         50,

@@ -158,7 +158,7 @@ STATEMENTS = (
     Statement(
         "kronecker-inverse",
         "§4",
-        "F̃⁻¹",
+        "U = F̃⁻¹V solves F̃U = V",
         "applied to every unit vector, with the dense inverse; allowed: 200 ε κ(F̃)",
         EVERY,
         whole,

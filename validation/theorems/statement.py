@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,8 @@ from autodiff import Network
 from autodiff.passes import ForwardPass
 from kfac_ref import factors, kronecker_fisher
 
+SEEDS = 50
+"""How many seeds are tried for an instance that is admitted."""
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -87,14 +89,19 @@ class Space:
         null = instance.sizes[-2] + 1 if instance.likelihood == "categorical" else 0
         return bool(spectrum[-1] <= self.condition * spectrum[null])
 
+    def admitted(self, instance: Instance) -> Instance | None:
+        """The instance with the first of SEEDS seeds, from its own on, with which it is admitted; None if there is
+        none."""
+        seeds = (replace(instance, seed=seed) for seed in range(instance.seed, instance.seed + SEEDS))
+        return next(filter(self.admits, seeds), None)
+
     def random(self, rng: np.random.Generator) -> Instance:
-        """An instance, each part of it uniform in its range: the first of several that is admitted."""
-        while not self.admits(instance := self._any(rng)):
+        """An instance that is admitted, each part of it uniform in its range."""
+        while (instance := self.admitted(self._any(rng))) is None:
             pass
         return instance
 
     def _any(self, rng: np.random.Generator) -> Instance:
-
         def whole(bounds: tuple[int, int]) -> int:
             return int(rng.integers(bounds[0], bounds[1] + 1))
 
