@@ -18,6 +18,12 @@ threadpool_limits(1)
 settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("repeatable")
 
+
+def pytest_collection_modifyitems(items):
+    """The test of PAPER.md that asks which tests ran comes after all of them."""
+    items.sort(key=lambda item: item.name == "test_every_named_test_ran")
+
+
 # --- every numerical function is tested on all of these ------------------------------------------------------------
 
 OTHER_DEVICE = array_api_strict.Device("device1")  # not the default one, so that a silent transfer to the host fails

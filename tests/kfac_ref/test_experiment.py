@@ -14,6 +14,7 @@ from autodiff.arrays import to_numpy
 from autodiff.network import INITIALISATIONS, glorot_initialisation, sparse_initialisation
 from kfac_ref import KFAC, datasets, preset
 from kfac_ref.baselines import SGD, SGDSettings
+from kfac_ref.datasets import Dataset
 from kfac_ref.experiment import AUTOENCODERS, Experiment, prepare
 
 CASES = 40
@@ -122,6 +123,16 @@ def test_the_papers_autoencoders(tmp_path, rng, name):
     # of other data that happen to have such a name, only where they fit
     p = described(save(tmp_path / f"{name}.npz", rng, 10))
     assert p.network.sizes == (10, 128, 64, 10, 64, 128, 10)
+
+
+@pytest.mark.parametrize(("name", "eta"), [("mnist", 1e-5), ("curves", 1e-5), ("faces", 5e-6)])
+def test_the_authors_eta(monkeypatch, rng, name, eta):
+    X = rng.random((5, AUTOENCODERS[name][0]))
+    likelihood = "gaussian" if name == "faces" else "bernoulli"
+    data = Dataset(name, X, None, None, None, None, likelihood, False, "made up")
+    monkeypatch.setattr(datasets, "load", lambda name: data)
+    settings = described(name).optimizer.settings
+    assert settings.eta == eta and settings.gamma_min == math.sqrt(eta)
 
 
 @pytest.mark.parametrize(
