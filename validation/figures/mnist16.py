@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from autodiff.network import Network, Parameters, glorot_initialisation
@@ -124,12 +125,14 @@ def _train(X: np.ndarray, Y: np.ndarray, seed: int) -> Arrays:
     kfac = KFAC(network, preset("authors", **CONSTANTS))
     state = kfac.init(glorot_initialisation(network, seed), seed)
     wrong, kept = [], {}
-    for k in range(ITERATIONS + 1):
-        if k > 0:
-            state, _ = kfac.step(state, Batch(X, Y))
-        if k == LOOKED_AT:
-            kept = {f"W_{i}": W for i, W in enumerate(state.parameters, start=1)} | {"gamma": np.asarray(state.gamma)}
-        part = evaluate(network, state.parameters, X, Y).misclassified
-        assert part is not None
-        wrong.append(round(part * len(X)))
+    # layers this narrow gain nothing from threads, and lose much to them where other programs run
+    with threadpool_limits(1):
+        for k in range(ITERATIONS + 1):
+            if k > 0:
+                state, _ = kfac.step(state, Batch(X, Y))
+            if k == LOOKED_AT:
+                kept = {f"W_{i}": W for i, W in enumerate(state.parameters, 1)} | {"gamma": np.asarray(state.gamma)}
+            part = evaluate(network, state.parameters, X, Y).misclassified
+            assert part is not None
+            wrong.append(round(part * len(X)))
     return kept | {"misclassified": np.asarray(wrong)}
