@@ -75,7 +75,7 @@ class Result:
             "worst": f"{self.worst.value:.1e}",
             "allowed": f"{self.worst.tolerance:.1e}",
             "tried": self.tried,
-            "": "ok" if not self.failed else f"{self.failed} FAIL",
+            "holds": "ok" if not self.failed else f"{self.failed} FAIL",
         }
 
 

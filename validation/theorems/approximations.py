@@ -11,9 +11,9 @@ import numpy as np
 from autodiff.passes import ForwardPass
 from kfac_ref import cumulants, factors, fisher, kronecker_fisher
 from validation.theorems import enumerated
-from validation.theorems.comparison import apart, small, worst
+from validation.theorems.comparison import apart, small
 from validation.theorems.enumerated import Blocks
-from validation.theorems.statement import Deviation, Instance, Space, Statement
+from validation.theorems.statement import Deviation, Instance, Space, Statement, worst
 
 # --- Lemma 4 and the cumulants (§3.1) --------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ STATEMENTS = (
     Statement(
         "exact-for-one-case",
         "§3",
-        "F̃ = F where all cases share x",
+        "F̃ = F for a single case",
         "the dense matrices, and F over every y; allowed: 200 ε",
         Space(cases=(1, 1)),
         exact,

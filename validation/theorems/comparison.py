@@ -21,11 +21,6 @@ def small(value: np.ndarray, size: Any, roundings: float, condition: float = 1.0
     return Deviation(float(np.max(np.abs(value) / size, initial=0.0)), roundings * EPSILON * condition)
 
 
-def worst(*deviations: Deviation) -> Deviation:
-    """The one closest to its tolerance, or farthest over it."""
-    return max(deviations, key=lambda deviation: deviation.ratio)
-
-
 def differentiated(f: Callable[[float], Any], step: float = 0.125, levels: int = 5) -> np.ndarray:
     """f′(0) by central differences over step, step/2, …, extrapolated to 0 (Richardson).
 

@@ -12,8 +12,8 @@ from autodiff.objective import loss
 from autodiff.passes import ForwardPass
 from kfac_ref import block_diagonal, damping, factors, optimizer, quadratic
 from validation.theorems import enumerated
-from validation.theorems.comparison import apart, small, worst
-from validation.theorems.statement import EPSILON, Deviation, Instance, Space, Statement
+from validation.theorems.comparison import apart, small
+from validation.theorems.statement import EPSILON, Deviation, Instance, Space, Statement, worst
 
 NORMS: dict[str, Literal["nuc", "fro"]] = {"trace": "nuc", "frobenius": "fro"}
 """The norm of numpy.linalg.norm that each rule for π goes by; the trace norm of a second moment is its trace."""

@@ -10,8 +10,8 @@ from autodiff.objective import loss, loss_and_gradient
 from autodiff.passes import ForwardPass
 from kfac_ref import fisher
 from validation.theorems import enumerated
-from validation.theorems.comparison import apart, differentiated, worst
-from validation.theorems.statement import Deviation, Instance, Space, Statement
+from validation.theorems.comparison import apart, differentiated
+from validation.theorems.statement import Deviation, Instance, Space, Statement, worst
 
 DIFFERENCES = 1e-9 / np.finfo(np.float64).eps
 """Roundings allowed where differences are extrapolated: 1e-9, of which rounding is about 1e-12."""

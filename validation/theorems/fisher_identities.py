@@ -11,9 +11,9 @@ import numpy as np
 
 from kfac_ref import factors, fisher
 from validation.theorems import enumerated
-from validation.theorems.comparison import apart, small, worst
+from validation.theorems.comparison import apart, small
 from validation.theorems.enumerated import Distribution
-from validation.theorems.statement import Deviation, Instance, Space, Statement
+from validation.theorems.statement import Deviation, Instance, Space, Statement, worst
 
 SAMPLES = 1000
 """Targets drawn for each case, for the Monte-Carlo route."""

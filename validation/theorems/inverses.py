@@ -13,9 +13,9 @@ import numpy as np
 
 from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, kronecker, kronecker_fisher
 from validation.theorems import enumerated
-from validation.theorems.comparison import apart, worst
+from validation.theorems.comparison import apart
 from validation.theorems.enumerated import Blocks
-from validation.theorems.statement import Deviation, Instance, Space, Statement
+from validation.theorems.statement import Deviation, Instance, Space, Statement, worst
 
 
 @dataclass(frozen=True)

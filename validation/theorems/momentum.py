@@ -10,7 +10,7 @@ from kfac_ref import KFAC, Batch, Settings
 from validation.theorems.enumerated import vec
 from validation.theorems.statement import EPSILON, Deviation, Instance, Space, Statement, relative
 
-ITERATIONS = 4
+ITERATIONS = 3
 NEVER = 10**9
 
 

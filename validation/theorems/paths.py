@@ -208,7 +208,7 @@ def sgd_drifts(instance: Instance) -> Deviation:
 SPACE = Space((2, 3), (2, 4), (3, 4), (100, 150), ("logistic",), ("bernoulli", "gaussian"), 2.0, 1e5)
 HOW = (
     f"‖z† − z‖/‖z‖ on all cases, the largest of {ITERATIONS} undamped, re-scaled iterations of full-batch K-FAC with "
-    f"momentum (λ = η = γ = 0), F̆ and F̂; fewer iterations where ‖z‖ grows by {RUN_AWAY:g}"
+    f"momentum (λ = η = γ = 0), F̆ and F̂; fewer where ‖z‖ becomes {RUN_AWAY:g} times what it was"
 )
 ALLOWED = "allowed: 100 ε × largest κ(Ā)κ(G) on the way × how much a disturbance of θ by 1e-7 grows along the same path"
 

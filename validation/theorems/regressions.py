@@ -13,9 +13,9 @@ import numpy as np
 
 from kfac_ref import block_tridiagonal, cotangents, damping, kronecker_fisher
 from validation.theorems import enumerated
-from validation.theorems.comparison import apart, small, worst
+from validation.theorems.comparison import apart, small
 from validation.theorems.inverses import applied, damped
-from validation.theorems.statement import Deviation, Instance, Space, Statement
+from validation.theorems.statement import Deviation, Instance, Space, Statement, worst
 from validation.theorems.tridiagonal import DEEP
 
 DRAWS = 4000
@@ -78,9 +78,9 @@ def _neighbour(ours: block_tridiagonal.BlockTridiagonalInverse, i: int) -> tuple
 
 
 def sampled_gradients(instance: Instance) -> Deviation:
-    """Ψ with least squares on sampled gradients: the largest z-score of its entries.
+    """Ψ and Σ with least squares on sampled gradients: the largest z-score of their entries.
 
-    The standard errors are White's, for residuals of unequal variance.
+    The standard errors of Ψ are White's, for residuals of unequal variance; those of Σ of the residuals' products.
     """
     at, largest, tested = damped(instance), 0.0, 0
     rows, ours = _noisy_gradients(instance, at.gamma), at.tridiagonal
@@ -89,9 +89,13 @@ def sampled_gradients(instance: Instance) -> Deviation:
         coefficients = np.linalg.lstsq(x, y)[0]
         leverage = x @ np.linalg.inv(x.T @ x)
         error = np.sqrt((leverage**2).T @ (y - x @ coefficients) ** 2)
-        Psi, _ = _neighbour(ours, i)
-        largest = max(largest, float(np.max(np.abs(coefficients - Psi.T) / error)))
-        tested += Psi.size
+        Psi, precision = _neighbour(ours, i)
+        residuals = y - x @ Psi.T
+        products = residuals[:, :, None] * residuals[:, None, :]
+        spread = products.std(axis=0, ddof=1) / math.sqrt(len(products))
+        scores = (coefficients - Psi.T) / error, (products.mean(axis=0) - np.linalg.inv(precision)) / spread
+        largest = max(largest, *(float(np.max(np.abs(score))) for score in scores))
+        tested += sum(score.size for score in scores)
     return Deviation(largest, NormalDist().inv_cdf(1 - CHANCE / (2 * tested)))
 
 
@@ -142,7 +146,7 @@ STATEMENTS = (
     Statement(
         "neighbours-sampled",
         "§4.3",
-        "Ψ_{i,i+1} predicts sampled gradients",
+        "Ψ_{i,i+1} predicts sampled gradients, Σ_{i|i+1} is the covariance of what is left",
         f"least squares on {DRAWS} gradients of linear networks, F̃ = F: the largest z-score, exceeded by chance in "
         f"{CHANCE:g} of instances",
         Space(layers=(2, 3), width=(1, 2), cases=(3, 8), activations=("identity",), likelihoods=("gaussian",)),

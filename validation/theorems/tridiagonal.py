@@ -6,10 +6,10 @@ import numpy as np
 
 from kfac_ref import block_tridiagonal, damping, kronecker_fisher
 from validation.theorems import enumerated
-from validation.theorems.comparison import apart, small, worst
+from validation.theorems.comparison import apart, small
 from validation.theorems.enumerated import Blocks
 from validation.theorems.inverses import applied, assembled, damped
-from validation.theorems.statement import Deviation, Instance, Space, Statement
+from validation.theorems.statement import Deviation, Instance, Space, Statement, worst
 
 
 def tridiagonal_blocks(instance: Instance) -> Deviation:

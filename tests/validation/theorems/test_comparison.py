@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from validation.theorems.comparison import apart, differentiated, small, worst
-from validation.theorems.statement import EPSILON, Deviation
+from validation.theorems.comparison import apart, differentiated, small
+from validation.theorems.statement import EPSILON
 
 
 def test_differences_are_extrapolated():
@@ -32,9 +32,3 @@ def test_small_is_beside_the_size_of_the_terms():
     assert deviation.value == pytest.approx(3e-14) and not deviation.within
     # where the terms are 0, so must their sum be
     assert small(np.zeros(2), np.zeros(2), 1).within and not small(np.ones(2), np.zeros(2), 1).within
-
-
-def test_worst_is_by_tolerance_and_nan_is_worst():
-    near, far, nan = Deviation(0.5, 1.0), Deviation(0.1, 0.05), Deviation(math.nan, 1.0)
-    assert worst(near, far) is far
-    assert worst(near, nan, far) is nan and not nan.within
