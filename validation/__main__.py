@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         name = closest(arguments[0], PIECES, "piece of evidence")
         return importlib.import_module(f"validation.{name.replace('-', '_')}").main(arguments[1:])
-    except (ValueError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -1,7 +1,7 @@
 """All evidence on one page, as Markdown and as HTML that stands alone: statements, recorded runs, figures.
 
-What is in the folder already is used again, so that a report that was stopped goes on where it was. Every part says by
-which command it is made again.
+Figures that are in the folder already are used again, so that a report that was stopped goes on where it was; after a
+change of the code, use another folder. Every part says by which command it is made again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from tqdm import tqdm
 
 from kfac_ref.files import write_text
 from validation import figures, replay, theorems
-from validation.figures.drawn import as_text
+from validation.figures.drawn import as_text, escaped
 from validation.work import Work, machine
 
 TRACES = Path(__file__).parents[1] / "tests" / "traces"
 
+VERDICTS = ("theorems", "replay")
+"""The parts that pass or fail."""
+
 STYLE = """
-body { max-width: 64rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #222; }
+body { max-width: 88rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #222; }
+p { max-width: 60rem; }
 table { border-collapse: collapse; font-size: 0.85rem; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 img { max-width: 100%; } code { background: #f4f4f4; padding: 0 0.2rem; } h2 { margin-top: 3rem; }
@@ -96,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="less of everything: under ten minutes on two cores")
     options = parser.parse_args(arguments)
     work = Work(options.out, options.quick)
-    todo = [part for part in parts(work) if (work.made(part.name) or {"failed": True}).get("failed")]
+    work.refuse_other_kind(part.name for part in parts(work))
+    # what can fail is tried every time
+    todo = [part for part in parts(work) if part.name in VERDICTS or work.made(part.name) is None]
     expected = sum(part.seconds for part in todo)
     print(f"{len(todo)} of {len(parts(work))} parts are to be made: about {_duration(expected)} on two quiet cores.")
     print("If this is stopped, the same command goes on.", flush=True)
@@ -125,8 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def page(work: Work, failures: Sequence[str]) -> str:
     """The page as Markdown."""
     command = f"python -m validation report{' --quick' if work.quick else ''}"
-    text = ["# The evidence for kfac-ref", f"Made by `{command}` with {machine()}."]
-    text += [f"**{failure}**" for failure in failures]
+    text = ["# The evidence for kfac-ref", f"Made by `{command}` with {escaped(machine())}."]
+    text += [f"**{escaped(failure)}**" for failure in failures] or ["All of it passes."]
     rows = []
     for part in parts(work):
         text.append(f"## {part.title}")
@@ -136,9 +142,9 @@ def page(work: Work, failures: Sequence[str]) -> str:
             continue
         picture = f"{part.name}.png"
         text += [f"![{part.title}]({picture})"] if (work.out / picture).is_file() else []
-        text.append(made["caption"])
+        text.append(escaped(made["caption"]))
         text += [as_text(made["table"], "github")] if made["table"] else []
-        text.append(f"Again by `{made['command']}`: {made['seconds']} s.")
+        text.append(f"Again by `{made['command']}` ({made['seconds']} s here, on top of what the folder held).")
         rows.append({key: made[key] for key in ("made", "seconds", "machine")} | {"part": part.title})
     columns = ("part", "made", "seconds", "machine")
     text += ["## When, and on what machine", as_text([{c: row[c] for c in columns} for row in rows], "github")]

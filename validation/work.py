@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ from kfac_ref.files import write_text, write_whole
 from kfac_ref.optimizer import Diverged
 
 Arrays = dict[str, np.ndarray]
+
+FINISHED = "finished\n"
+"""How a run ended that did not diverge."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,15 @@ class Work:
         write_text(self.out / f"{name}.json", json.dumps(made, indent=2, ensure_ascii=False) + "\n")
         return made
 
+    def refuse_other_kind(self, names: Iterable[str]) -> None:
+        """ValueError if one of these parts was made quickly and this is not quick, or the other way round: files of
+        both kinds have the same names."""
+        for name in names:
+            other = Work(self.out, not self.quick)
+            if other.made(name) is not None:
+                kinds = ("the quick", "the full") if self.quick is False else ("the full", "the quick")
+                raise ValueError(f"{self.out} holds {kinds[0]} evidence ({name}); give {kinds[1]} another --out")
+
     def made(self, name: str) -> dict[str, Any] | None:
         """What `part` wrote before, of the same kind (quick or not); None if there is none, or it is damaged."""
         try:
@@ -86,26 +99,30 @@ class Work:
         """Train in the folder runs/`name`, or go on there if this was begun before; nothing if it was finished."""
         folder = self.out / "runs" / name
         request, described = folder / "request.json", json.dumps([experiment.asdict(), asdict(plan)], sort_keys=True)
-        diverged = folder / "diverged.txt"
+        ended = folder / "ended.txt"
         if not request.is_file() or request.read_text(encoding="utf-8") != described:
             shutil.rmtree(folder, ignore_errors=True)
             write_text(request, described)
-        begun = (folder / runs.SETTINGS).is_file()
-        if begun:
-            lines = runs.read_metrics(folder)
-            if diverged.is_file() or (lines and plan.done(lines[-1]["k"], lines[-1]["seconds"])):
-                return Trained(lines, diverged.is_file())
+        if not ended.is_file():
+            how = self._run(folder, experiment, plan)
+            # only now are the last metrics and the last checkpoint those of the same iteration
+            write_text(ended, how)
+        return Trained(runs.read_metrics(folder), ended.read_text(encoding="utf-8") != FINISHED)
+
+    def _run(self, folder: Path, experiment: Experiment, plan: runs.Plan) -> str:
+        """Run to the plan's end, and say how it ended."""
         prepared = prepare(experiment)
         with runs.at_work(folder):
+            begun = (folder / runs.SETTINGS).is_file()
             run = runs.resume(folder, prepared) if begun else runs.start(folder, prepared, plan)
             with reporting.progress_bar(plan, run) as bar:
-                bar.set_description(name)
+                bar.set_description(folder.name)
                 bar.leave = False
                 try:
                     run.train(plan, lambda line: reporting.advance(bar, plan, line))
                 except Diverged as error:
-                    write_text(diverged, f"{error}\n")
-        return Trained(runs.read_metrics(folder), diverged.is_file())
+                    return f"diverged: {error}\n"
+        return FINISHED
 
 
 def _read(path: Path) -> Arrays | None:
@@ -127,7 +144,7 @@ def first_to_be_had(*names: str) -> Dataset:
 
 
 def machine() -> str:
-    """Processor, cores and versions, as evidence says them."""
+    """Versions, processors and BLAS, as evidence says them."""
     pools = ", ".join(
         sorted(
             {
@@ -137,4 +154,4 @@ def machine() -> str:
         )
     )
     versions = f"kfac-ref {kfac_ref.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
-    return f"{versions}, SciPy {scipy.__version__}; {platform.machine()}; {pools}"
+    return f"{versions}, SciPy {scipy.__version__}; {platform.machine()}, {os.cpu_count()} processors; {pools}"

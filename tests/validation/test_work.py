@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from kfac_ref import runs
-from kfac_ref.experiment import Experiment
+from kfac_ref import checkpoints, runs
+from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.fetching import FetchError
 from kfac_ref.runs import Plan
 from validation.work import Work, first_to_be_had, machine
@@ -75,6 +75,25 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(advance, lambda bar, plan, line: seen.append(line["k"]))
     lines = Work(tmp_path / "stopped").train("a", EXPERIMENT, plan).lines
     assert seen == [1, 2, 3, 4, 5, 6] and [line["h"] for line in lines] == [line["h"] for line in whole]
+
+
+def test_a_run_killed_before_its_last_checkpoint_is_not_finished(tmp_path, monkeypatch):
+    plan, folder = Plan(iterations=4, evaluate_every=2), tmp_path / "runs" / "a"
+    save = runs.Run.save
+
+    def killed(run):
+        if run.state.k:
+            raise KeyboardInterrupt
+        save(run)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runs.Run, "save", killed)
+        Work(tmp_path).train("a", EXPERIMENT, plan)
+    first = runs.read_metrics(folder)
+    again = Work(tmp_path).train("a", EXPERIMENT, plan)
+    prepared = prepare(EXPERIMENT)
+    state, _ = checkpoints.load(folder / runs.CHECKPOINT, prepared.network, prepared.data.X)
+    assert state.k == 4 and [line["h"] for line in again.lines] == [line["h"] for line in first]
 
 
 def test_a_run_that_diverges_says_so_both_times(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Redraws the paper's figures, and three beyond it, each from a file of its own here (§3–§13).
 
 Beside each picture are the numbers that are drawn, as CSV or npz, and a JSON file with the caption, which says on what
-it was run. What takes long is kept in the folder and used again.
+it was run. What takes long is kept in the folder and used again: after a change of the code, use another.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from autodiff.names import closest
 from validation.figures.drawn import as_text, write
 from validation.work import Work
 
@@ -59,11 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="default: figures")
     parser.add_argument("--quick", action="store_true", help="fewer iterations, cases and settings: minutes in all")
     options = parser.parse_args(arguments)
-    for name in options.names:
-        if name not in FIGURES:
-            raise ValueError(f"no figure {name!r}, expected some of {', '.join(FIGURES)}")
+    names = [closest(name, FIGURES, "figure") for name in options.names] or list(FIGURES)
     work = Work(options.out, options.quick)
-    names = options.names or list(FIGURES)
+    work.refuse_other_kind(FIGURES[name] for name in names)
     with tqdm(names, unit="figure", disable=None, leave=False) as bar:
         for name in bar:
             bar.set_description(f"figure {name}")

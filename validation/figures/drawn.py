@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,13 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def as_text(rows: Sequence[Row], style: str = "simple") -> str:
     """A table for people to read, numbers to four digits; `style` is tabulate's ("github" for Markdown)."""
-    bar = "\\|" if style == "github" else "|"
-    cells = [{k: v.replace("|", bar) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    shown = escaped if style == "github" else str
+    cells = [{shown(k): shown(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     return tabulate(cells, headers="keys", tablefmt=style, floatfmt=".4g", missingval="–")
+
+
+def escaped(text: str) -> str:
+    """Text for Markdown, what that would take for its own escaped, save in `code`."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([\\|_*])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
