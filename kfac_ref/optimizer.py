@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autodiff.arrays import Array, read_scalars, require_alike
+from autodiff.arrays import Array, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, quadratic
+from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, quadratic, targets
 from kfac_ref.block_diagonal import BlockDiagonalInverse
 from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
-from kfac_ref.damping import DampedFactors
 from kfac_ref.factors import Factors
 from kfac_ref.quadratic import InnerProducts
 from kfac_ref.settings import CommonSettings, Settings
@@ -93,6 +92,8 @@ class Record:
 class KFAC:
     """K-FAC (Algorithm 2).
 
+    A subclass may put another matrix in the place of F₀, by `update_factors` and `inverses` of its own.
+
     Parameters
     ----------
     network : Network
@@ -145,18 +146,18 @@ class KFAC:
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
 
         # 2. the running averages of the factors, with targets sampled from the model
-        running = self._update_factors(state, forward_pass, sampled)
+        running = self.update_factors(state, forward_pass, sampled)
 
         # 3. the candidates for γ
         gammas = [state.gamma]
         if k % s.T2 == 0:
             gammas = damping.gamma_candidates(state.gamma, math.sqrt(s.omega) ** s.T2, s.gamma_min, s.gamma_max)
-        refresh = self._inversion_due(state)
+        refresh = self.inversion_due(state)
         if not (refresh or s.candidates_inverted):
             gammas = gammas[:1]  # all share the old inverse and are equal
 
         # 4. for each of them the inverse, Δ, and the minimiser of M over span{Δ, δ₀}
-        inverses, pivots = self._inverses(state, running, gammas, refresh)
+        inverses, pivots = self.inverses(state, running, gammas, refresh)
         directions = [[-u for u in inverse.apply(gradient)] for inverse in inverses]
         previous = [state.delta] if s.momentum and state.delta is not None else []
         products = quadratic.inner_products(forward_pass, gradient, directions + previous, math.ceil(s.tau2 * m))
@@ -209,55 +210,38 @@ class KFAC:
             direction=direction,
         )
 
-    def _update_factors(self, state: State, forward_pass: ForwardPass, sampled: Array | None) -> Factors:
-        """§5: ε·old + (1−ε)·new, the new ones from the first ⌈τ₁m⌉ cases."""
-        s, k = self.settings, state.k + 1
-        cases = math.ceil(s.tau1 * forward_pass.cases)
-        if sampled is not None:
-            require_alike(sampled, forward_pass.X, "sampled")
-        if sampled is not None and tuple(sampled.shape) != (cases, self.network.sizes[-1]):
-            raise ValueError(
-                f"sampled targets have shape {tuple(sampled.shape)}, expected {(cases, self.network.sizes[-1])}: "
-                "one row for each of the first ceil(tau1 m) cases"
-            )
-
-        likelihood = self.network.likelihood
-        key, shape = (state.seed, SAMPLED_TARGETS, k), (cases, self.network.sizes[-1])
-        # drawn for all these cases at once, so that the targets do not depend on the chunks
-        noise: Array = likelihood.noise(key, shape, forward_pass.X) if sampled is None else None
-
-        def targets(rows: slice, z: Array) -> Array:
-            return likelihood.sample_with(z, noise[rows, :]) if sampled is None else sampled[rows, :]
-
-        epsilon = factors.averaging_weight(k - state.restart, s.epsilon_max)
-        new = factors.estimate(forward_pass, targets, cases, s.tridiagonal)
+    def update_factors(self, state: State, forward_pass: ForwardPass, sampled: Array | None) -> Factors:
+        """§5: ε·old + (1−ε)·new, the new ones from the first ⌈τ₁m⌉ cases; a subclass may add what its inverses need."""
+        s, cases = self.settings, math.ceil(self.settings.tau1 * forward_pass.cases)
+        if sampled is None:
+            sample = sampled_targets(state, forward_pass, cases)
+        else:
+            sample = targets.given(forward_pass, cases, sampled)
+        new = factors.estimate(forward_pass, sample, cases, s.tridiagonal)
+        epsilon = factors.averaging_weight(state.k + 1 - state.restart, s.epsilon_max)
         return factors.running_average(state.factors, new, epsilon)
 
-    def _inversion_due(self, state: State) -> bool:
+    def inversion_due(self, state: State) -> bool:
         """Whether the coming iteration computes inverses: if T₃ divides it, for k ≤ 3, and where there is none (§8)."""
         k = state.k + 1
         return k % self.settings.T3 == 0 or k <= 3 or state.inverse is None
 
-    def _inverses(
+    def inverses(
         self, state: State, running: Factors, gammas: list[float], refresh: bool
     ) -> tuple[list[Inverse], dict[float, Array]]:
-        """F₀⁻¹ for each γ, and the pivots of those computed now: all at a refresh (§8), otherwise those for a γ other
-        than the present one."""
+        """F₀⁻¹, or what a subclass has in its place with `apply`, for each γ, and the pivots of those computed now: all
+        at a refresh (§8), otherwise those for a γ other than the present one."""
         s = self.settings
-        inverses: list[Inverse] = []
+        found: list[Inverse] = []
         pivots = {}
         for gamma in gammas:
             if state.inverse is not None and not refresh and (gamma == state.gamma or not s.candidates_inverted):
-                inverses.append(state.inverse)
+                found.append(state.inverse)
                 continue
             damped = damping.factorise(running, gamma, s.pi_norm)
             pivots[gamma] = damped.pivots
-            inverses.append(self._invert(running, damped))
-        return inverses, pivots
-
-    def _invert(self, running: Factors, damped: DampedFactors) -> Inverse:
-        """§4.3 or §4.2."""
-        return block_tridiagonal.invert(running, damped) if self.settings.tridiagonal else block_diagonal.invert(damped)
+            found.append(block_tridiagonal.invert(running, damped) if s.tridiagonal else block_diagonal.invert(damped))
+        return found, pivots
 
     def _average(self, state: State, parameters: Parameters) -> Parameters:
         """§13: θ̄ ← ξθ̄ + (1−ξ)θ, counted from `average_from`; before that θ̄ is θ."""
@@ -266,6 +250,11 @@ class KFAC:
             return parameters
         xi = min(1 - 1 / count, self.settings.xi_max)
         return [xi * a + (1 - xi) * W for a, W in zip(state.averaged, parameters, strict=True)]
+
+
+def sampled_targets(state: State, forward_pass: ForwardPass, cases: int) -> targets.Targets:
+    """Targets drawn from the model for the first `cases` cases, in the iteration after `state` (§5)."""
+    return targets.drawn(forward_pass, cases, (state.seed, SAMPLED_TARGETS, state.k + 1))
 
 
 def measured_ratio(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import fields, is_dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,9 +25,13 @@ from tests.conftest import (
 )
 from tests.dense import (
     case_forward,
+    dense_diagonal_inverse,
     dense_factors,
+    dense_fisher,
+    dense_gradient,
     dense_tridiagonal_inverse,
     flatten,
+    unflatten,
 )
 
 SMALL = {"T1": 2, "T2": 3, "T3": 5, "lambda0": 2.0, "eta": 0.01, "tau1": 0.5, "tau2": 0.7}
@@ -387,19 +392,78 @@ def test_dead_units_do_no_harm(like):
         assert all(np.all(np.isfinite(to_numpy(w))) for w in state.parameters)
 
 
-@pytest.mark.parametrize("inverted", [True, False])
-def test_candidates_between_inversions(inverted):
-    """T₂ = 4 divides 4, T₃ = 6 does not. In the authors' program all candidates then share the old inverse, so that the
-    first, ω₂γ, wins and nothing is inverted; in the paper each has its own."""
-    network = make_network()
-    constants = SMALL | {"T1": 100, "T2": 4, "T3": 6, "candidates_inverted": inverted, "momentum": False}
-    rng, kfac = np.random.default_rng(5), KFAC(network, Settings(**constants))
-    state = kfac.init(random_parameters(rng, network))
+# --- the choice of γ -----------------------------------------------------------------------------------------------
+
+CHOICE = {"T1": 100, "T2": 4, "omega": 0.5, "lambda0": 0.3}
+"""The fourth iteration tries γ, γ/4 and 4γ; λ is as it was at first."""
+
+
+def as_matrix(inverse, network) -> np.ndarray:
+    """F₀⁻¹ applied to every unit vector."""
+    P = sum(p * q for p, q in network.shapes)
+    return np.stack([flatten(inverse.apply(unflatten(e, network))) for e in np.eye(P)], axis=1)
+
+
+def fourth_iteration(settings: Settings, gamma: float):
+    """The state before it, the state after it, its record, and what each candidate gives by dense algebra: γ, F₀⁻¹ from
+    the factors of the state after, δ, and M(δ) − M(0). Where no inverse is due, γ itself has the old one."""
+    network, rng = make_network(), np.random.default_rng(5)
+    kfac = KFAC(network, settings)
+    state = replace(kfac.init(random_parameters(rng, network)), gamma=gamma)
     for _ in range(3):
         state, _ = kfac.step(state, Batch(*draw_batch(rng, network)))
-    after, _ = kfac.step(state, Batch(*draw_batch(rng, network)))
+    X, Y = draw_batch(rng, network)
+    after, record = kfac.step(state, Batch(X, Y))
+
+    gradient = dense_gradient(network, state.parameters, X, Y, settings.eta)
+    F = dense_fisher(network, state.parameters, X[: math.ceil(settings.tau2 * len(X))])
+    M = F + (settings.lambda0 + settings.eta) * np.eye(len(F))
+    invert = dense_tridiagonal_inverse if settings.tridiagonal else dense_diagonal_inverse
+    candidates = []
+    for candidate in (gamma / 4, gamma, 4 * gamma):
+        old = candidate == gamma and 4 % settings.T3 != 0
+        inverse = as_matrix(state.inverse, network) if old else invert(after.factors.A, after.factors.G, candidate)
+        columns = [-inverse @ gradient, flatten(state.delta)] if settings.momentum else [-inverse @ gradient]
+        U = np.stack(columns, axis=1)
+        delta = -U @ np.linalg.solve(U.T @ M @ U, U.T @ gradient)
+        change = 0.5 * delta @ M @ delta + gradient @ delta
+        candidates.append(SimpleNamespace(gamma=candidate, inverse=inverse, delta=delta, change=change))
+    return state, after, record, candidates
+
+
+@pytest.mark.parametrize("momentum", [True, False], ids=["momentum", "no momentum"])
+@pytest.mark.parametrize("T3", [2, 6], ids=["inverses due", "between inversions"])
+@pytest.mark.parametrize("inverse", ["block-diagonal", "block-tridiagonal"])
+@pytest.mark.parametrize(("gamma", "wins"), [(10.0, 0), (2.0, 1), (0.05, 2)])
+def test_the_gamma_with_the_lowest_model_is_kept(gamma, wins, inverse, T3, momentum):
+    """With its inverse and its δ. A γ that is too large gives way to ω₂γ, one too small to γ/ω₂."""
+    settings = Settings(**(SMALL | CHOICE | {"T3": T3}), inverse=inverse, momentum=momentum)
+    state, after, record, candidates = fourth_iteration(settings, gamma)
+    best = candidates[wins]
+    assert all(best.change < other.change - 1e-3 for other in candidates if other is not best)
+    assert after.gamma == record.gamma == pytest.approx(best.gamma, rel=1e-12)
+    assert record.model_change == pytest.approx(best.change, rel=1e-8)
+    close = {"rtol": 1e-8, "atol": 1e-10}
+    np.testing.assert_allclose(flatten(after.delta), best.delta, **close)
+    np.testing.assert_allclose(flatten(after.parameters), flatten(state.parameters) + best.delta, **close)
+    np.testing.assert_allclose(as_matrix(after.inverse, make_network()), best.inverse, **close)
+
+
+@pytest.mark.parametrize("gamma", [10.0, 2.0, 0.05])
+@pytest.mark.parametrize("inverted", [True, False])
+def test_candidates_between_inversions(inverted, gamma):
+    """T₂ = 4 divides 4, T₃ = 6 does not. In the authors' program all candidates then share the old inverse, so that the
+    first, ω₂γ, wins and nothing is inverted; in the paper each has its own, and the old one stays if γ itself wins."""
+    settings = Settings(**(SMALL | CHOICE | {"T3": 6}), candidates_inverted=inverted)
+    state, after, record, candidates = fourth_iteration(settings, gamma)
     if inverted:
-        assert after.gamma == state.gamma or after.inverse is not state.inverse
+        best = min(candidates, key=lambda candidate: candidate.change)
+        assert after.gamma == pytest.approx(best.gamma, rel=1e-12)
+        assert (after.inverse is state.inverse) == (best.gamma == gamma)
+        inverse = best.inverse
     else:
         assert after.inverse is state.inverse
-        assert after.gamma == pytest.approx(state.gamma * (19 / 20) ** 2, rel=1e-12)
+        assert after.gamma == pytest.approx(gamma / 4, rel=1e-12)
+        inverse = candidates[1].inverse
+    gradient = flatten(record.gradient)
+    np.testing.assert_allclose(flatten(record.direction), -inverse @ gradient, rtol=1e-8, atol=1e-10)

@@ -61,8 +61,8 @@ def test_minimise_by_least_squares(rng):
     assert (ours.alpha, ours.mu) == pytest.approx(tuple(c), rel=1e-10)
 
 
-def test_pick_chooses_the_candidate(rng):
-    """Of several candidates Δ with δ₀ last, each pair gives what it gives alone."""
+def test_pick_names_the_directions(rng):
+    """Of several Δ with δ₀ last, each pair gives what it gives alone."""
     _, g, U, products = dense_problem(rng, 4)
     for c in range(3):
         pair = U[:, [c, 3]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from kfac_ref import checkpoints
@@ -18,20 +19,26 @@ learnt, and λ is still large, after as few as the quick figures can have. Both 
 
 
 @dataclass(frozen=True)
-class Start:
-    """A run, and when it ends."""
+class Origin:
+    """The run whose end the figures start from, and how long it is."""
 
     experiment: Experiment
     iterations: int
 
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The run, ready to go: with its data, and all that the description leaves open."""
+        return prepare(self.experiment)
+
     def asdict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return {"experiment": self.experiment.asdict(), "iterations": self.iterations}
+        """All that decides the run, its data and constants included, as JSON can hold it."""
+        data, filled_in = self.prepared.dataset.crc32(), self.prepared.experiment.asdict()
+        return {"experiment": filled_in, "data": data, "iterations": self.iterations}
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The end of that run."""
+class EndOfRun:
+    """What that run came to."""
 
     prepared: Prepared
     state: State
@@ -49,19 +56,29 @@ class Trained:
         )
 
 
-def start(work: Work) -> Start:
+def origin(work: Work) -> Origin:
     """On MNIST; on `fashion16`, which is in the package, where MNIST is not to be had."""
     iterations, constants = STARTS["quick" if work.quick else "full"]
-    return Start(experiment(first_to_be_had("mnist", "fashion16").name, constants=constants), iterations)
+    return Origin(experiment(first_to_be_had("mnist", "fashion16").name, constants=constants), iterations)
 
 
-def trained(work: Work, start: Start) -> Trained:
-    """The state at the end of the run, which is kept in its folder. Diverged if the run does not get there."""
-    name, k = f"{start.experiment.data}-{start.iterations}", start.iterations
-    run = work.train(name, start.experiment, Plan(iterations=k, evaluate_every=k))
+def trained(work: Work, origin: Origin) -> EndOfRun:
+    """Train to the end of the run, which is kept in its folder.
+
+    Raises
+    ------
+    Diverged
+        If the run does not get there.
+    ValueError
+        If the folder's checkpoint is of another iteration than the run's last.
+    """
+    name, k = f"{origin.experiment.data}-{origin.iterations}", origin.iterations
+    run = work.train(name, origin.experiment, Plan(iterations=k, evaluate_every=k))
     if run.diverged:
         raise Diverged(f"{name}: the objective was not finite any more")
-    prepared = prepare(start.experiment)
-    state, _ = checkpoints.load(work.out / "runs" / name / CHECKPOINT, prepared.network, prepared.data.X)
+    path = work.out / "runs" / name / CHECKPOINT
+    state, _ = checkpoints.load(path, origin.prepared.network, origin.prepared.data.X)
     assert isinstance(state, State)
-    return Trained(prepared, state, run.lines[-1]["train_error"])
+    if state.k != k:
+        raise ValueError(f"{path} is of iteration {state.k}, expected {k}; without {path.parent} it is trained anew")
+    return EndOfRun(origin.prepared, state, run.lines[-1]["train_error"])

@@ -15,14 +15,14 @@ from kfac_ref import datasets, plots
 from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.fetching import FetchError
 from kfac_ref.runs import CHECKPOINT, Plan
-from kfac_ref.settings import INVERSES
 from validation.figures.drawn import Row
+from validation.figures.palette import COLOURS, CONSTANT_M, DIAGONAL, SGD, TRIDIAGONAL
 from validation.figures.tuning import Grid, Setting, Tuned, tune
 from validation.reference_run import experiment
 from validation.work import Arrays, Trained, Work
 
 SGD_CASES = 200
-"""SGD's mini-batch. It is small, which favours SGD: on a processor larger ones cost more seconds than they gain."""
+"""In SGD's mini-batches."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,8 @@ QUICK = {
 }
 """Without MNIST, `fashion16`, which is in the package, is trained in its place."""
 
-KFAC = {inverse: f"K-FAC, {inverse}" for inverse in INVERSES}
-SGD = "SGD with Nesterov momentum"
-CONSTANT = "K-FAC, block-diagonal, m = 1000 throughout"
-"""As the authors trained but for the mini-batch: on a processor, iterations are slower in proportion as it grows."""
-COLOURS = dict(zip((*KFAC.values(), CONSTANT, SGD), ("#1f5fa8", "#3f9c6c", "#8250a8", "#d1601f"), strict=True))
+KFAC = {"block-tridiagonal": TRIDIAGONAL, "block-diagonal": DIAGONAL}
+"""Names by inverse."""
 POINT = ("k", "m", "seconds", "cases", "train_error", "test_error", "train_error_averaged", "test_error_averaged")
 """What the table of an evaluation holds."""
 
@@ -96,7 +93,7 @@ def _compared(work: Work, name: str, budget: Budget) -> Compared:
     if not work.quick:
         constant = experiment(name, constants={"inverse": "block-diagonal", "full_batch_at": None})
         plan = Plan(seconds=seconds, evaluate_every=budget.evaluate_kfac)
-        runs[CONSTANT] = _trained(work, f"{name}-kfac-block-diagonal-m1000-{seconds:.0f}s", constant, plan)
+        runs[CONSTANT_M] = _trained(work, f"{name}-kfac-block-diagonal-m1000-{seconds:.0f}s", constant, plan)
     tuned = tune(lambda setting, iterations: short_run(work, name, setting, iterations), budget.grid)
     plan = Plan(seconds=seconds, evaluate_every=budget.evaluate_sgd)
     runs[SGD] = sgd(work, f"{name}-sgd-{tuned.winner}-{seconds:.0f}s", name, tuned.winner, plan)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -79,8 +80,10 @@ def panels(columns: int, title: str) -> tuple[Figure, list[Axes]]:
         ax.set_xlabel(label)
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         plots.logarithmic(ax)
+        ax.tick_params(labelsize=9)
     figure.suptitle(title, fontsize=10)
     return figure, axes

@@ -40,12 +40,12 @@ def draw(work: Work) -> Drawn:
     _write(axes[2], drawn[2])
     caption = (
         f"F̃ (left), its exact inverse (middle) and the means of |F̃⁻¹| over each block (right). Black is 0, white "
-        f"{whites[0]:.2g} or more in F̃, {whites[1]:.2g} or more in F̃⁻¹ and {whites[2]:.2g} on the right; a dot of the "
-        f"first two is the mean of {matrices.CELL} × {matrices.CELL} entries. F̃ is damped by factored Tikhonov with "
-        f"the run's γ at that iteration, {gamma:.3g}, and is inverted as the matrix of these four layers alone. The "
-        f"table has mean |entries| of the blocks (i, j) by |i − j|, those of the diagonal blocks being 1, with less "
-        f"damping too; the last column is how much of ‖·‖²_F off the diagonal blocks is beyond those next to them. "
-        f"{network.about}"
+        f"{whites[0]:.2g} or more in F̃, {whites[1]:.2g} or more in F̃⁻¹ and {whites[2]:.2g} on the right, where the "
+        f"numbers are shares of that, the largest mean; a dot of the first two is the mean of {matrices.CELL} × "
+        f"{matrices.CELL} entries. F̃ is damped by factored Tikhonov with the run's γ at that iteration, {gamma:.3g}, "
+        f"and is inverted as the matrix of these four layers alone. The table has mean |entries| of the blocks (i, j) "
+        f"by |i − j|, those of the diagonal blocks being 1, with less damping too; the last column is how much of "
+        f"‖·‖²_F off the diagonal blocks is beyond those next to them. {network.about}"
     )
     return Drawn(
         figure,

@@ -23,14 +23,15 @@ from kfac_ref.quadratic import InnerProducts
 from kfac_ref.settings import Settings
 from validation.figures import autoencoder_state
 from validation.figures.drawn import Drawn, Row
+from validation.figures.palette import COLOURS, DIAGONAL, EXACT_DAMPING, TRIDIAGONAL
 from validation.work import Arrays, Work
 
 TITLE = "Figure 7: the improvement of h by one update, against the strength of damping"
-SECONDS = {"quick": 45, "full": 240}
+SECONDS = {"quick": 60, "full": 340}
 DAMPINGS = {
-    "F̂, factored": ("#1f5fa8", "o"),
-    "F̆, factored": ("#d1601f", "s"),
-    "F̆, plain": ("#5a8f3c", "^"),
+    "F̂, factored": (COLOURS[TRIDIAGONAL], "o"),
+    "F̆, factored": (COLOURS[DIAGONAL], "s"),
+    "F̆, plain": (COLOURS[EXACT_DAMPING], "^"),
 }
 """What is inverted and how it is damped; colours and marks."""
 LENGTHS = ("without re-scaling", "with re-scaling")
@@ -46,20 +47,21 @@ class Size:
     """From 10^a to 10^b, so many."""
 
 
-SIZES = {"quick": Size(2000, (-2.5, 2.0, 10)), "full": Size(10_000, (-2.5, 2.0, 19))}
+SIZES = {"quick": Size(2000, (-4.0, 2.5, 14)), "full": Size(10_000, (-4.5, 2.5, 29))}
 
 
 def draw(work: Work) -> Drawn:
     """The figure, with the γ that the run itself had there marked."""
-    start, size = autoencoder_state.start(work), SIZES["quick" if work.quick else "full"]
+    origin, size = autoencoder_state.origin(work), SIZES["quick" if work.quick else "full"]
 
     def compute() -> dict[str, Any]:
-        trained = autoencoder_state.trained(work, start)
+        end = autoencoder_state.trained(work, origin)
         low, high, points = size.gammas
-        found = measure(trained.prepared, trained.state, np.logspace(low, high, points), size.cases)
-        return found | {"about": trained.described()}
+        found = measure(end.prepared, end.state, np.logspace(low, high, points), size.cases)
+        return found | {"about": end.described()}
 
-    found = work.kept("figure_07", start.asdict() | asdict(size), compute)
+    decisive = origin.asdict() | asdict(size) | {"dampings": list(DAMPINGS), "lengths": LENGTHS}
+    found = work.kept(f"figure_07{'-quick' if work.quick else ''}", decisive, compute)
     rows = table(found)
     return Drawn(picture(found), _caption(found), summary(rows), {"improvements": rows})
 
@@ -72,8 +74,8 @@ def measure(prepared: Prepared, state: State, gammas: Sequence[float] | np.ndarr
 
     Returns
     -------
-    dict : `improvement` and `alpha`, (DAMPINGS, LENGTHS, γ), `gammas`, `h` before the update, the numbers of cases `m`
-        and `cases`, and the run's `gamma`.
+    dict : `improvement` and `alpha`, (DAMPINGS, LENGTHS, γ), NaN where there is no finite update, `gammas`, `h` before
+        the update, the numbers of cases `m` and `cases`, the run's `gamma` and its lower bound, `gamma_min`.
     """
     network, data, settings = prepared.network, prepared.data, prepared.optimizer.settings
     assert isinstance(settings, Settings) and state.factors is not None
@@ -88,32 +90,39 @@ def measure(prepared: Prepared, state: State, gammas: Sequence[float] | np.ndarr
         return evaluate(network, parameters, X, Y, settings.eta, settings.chunk_size).h
 
     before = h(state.parameters)
-    improvement, alpha = np.empty((2, len(DAMPINGS), len(LENGTHS), len(gammas)))
+    improvement, alpha = np.full((2, len(DAMPINGS), len(LENGTHS), len(gammas)), np.nan)
     for c, gamma in enumerate(gammas):
         directions = updates(state.factors, basis, gradient, float(gamma), settings.pi_norm)
-        products = quadratic.inner_products(forward_pass, gradient, directions, math.ceil(settings.tau2 * m))
+        every = list(directions.values())
+        products = quadratic.inner_products(forward_pass, gradient, every, math.ceil(settings.tau2 * m))
         on_host = InnerProducts(*read_scalars(*products))
-        for d, direction in enumerate(directions):
-            best = quadratic.minimise(on_host, state.lam + settings.eta, [d])
+        for number, (name, direction) in enumerate(directions.items()):
+            if not np.isfinite([on_host.slopes[number], on_host.forms[number, number]]).all():
+                continue
+            d, best = list(DAMPINGS).index(name), quadratic.minimise(on_host, state.lam + settings.eta, [number])
             alpha[d, :, c] = 1.0, best.alpha
             for r, length in enumerate(alpha[d, :, c]):
                 after = h([W + float(length) * u for W, u in zip(state.parameters, direction, strict=True)])
                 improvement[d, r, c] = before - after
-    run = {"m": m, "cases": X.shape[0], "gamma": state.gamma}
+    run = {"m": m, "cases": X.shape[0], "gamma": state.gamma, "gamma_min": settings.gamma_min}
     return run | {"improvement": improvement, "alpha": alpha, "gammas": np.asarray(gammas), "h": before}
 
 
-def updates(factors: Factors, basis: Eigenbasis, gradient: Parameters, gamma: float, norm: str) -> list[Parameters]:
-    """Δ = −F₀⁻¹∇h for each of DAMPINGS: F̂ and F̆ of factors damped by γ (§6.3), and (F̆ + γ²I)⁻¹ in the eigenbasis.
+def updates(
+    factors: Factors, basis: Eigenbasis, gradient: Parameters, gamma: float, norm: str
+) -> dict[str, Parameters]:
+    """Δ = −F₀⁻¹∇h by DAMPINGS: F̂ and F̆ of factors damped by γ (§6.3), and (F̆ + γ²I)⁻¹ in the eigenbasis.
 
-    ValueError where a damped factor is not positive definite.
+    The first two are left out where rounding leaves a damped factor that is not positive definite, for a small γ.
     """
+    F_hat, F_breve, plain = DAMPINGS
+    solved = {}
     damped = damping.factorise(factors, gamma, norm)
-    damping.require_positive_definite(to_numpy(damped.pivots), gamma)
-    inverses = (block_tridiagonal.invert(factors, damped), block_diagonal.invert(damped))
-    solved = [inverse.apply(gradient) for inverse in inverses]
-    solved.append(ekfac.solve(basis, basis.kronecker_diagonal(), gradient, gamma**2))
-    return [[-u for u in U] for U in solved]
+    if np.all(to_numpy(damped.pivots) > 0):
+        solved[F_hat] = block_tridiagonal.invert(factors, damped).apply(gradient)
+        solved[F_breve] = block_diagonal.invert(damped).apply(gradient)
+    solved[plain] = ekfac.solve(basis, basis.kronecker_diagonal(), gradient, gamma**2)
+    return {name: [-u for u in U] for name, U in solved.items()}
 
 
 def nonnegative(basis: Eigenbasis) -> Eigenbasis:
@@ -142,17 +151,22 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     lines: list[Row] = []
     for name in DAMPINGS:
         for length in LENGTHS:
-            curve = [row for row in rows if row["damping"] == name and row["update"] == length]
+            every = [row for row in rows if row["damping"] == name and row["update"] == length]
+            curve = [row for row in every if math.isfinite(row["improvement"])]
             best = max(curve, key=lambda row: row["improvement"])
             half = [row["gamma"] for row in curve if row["improvement"] >= best["improvement"] / 2 > 0]
+            text = {row["gamma"]: f"{row['gamma']:.2g}" for row in curve}
+            # what is at an end of the curve may be beyond it
+            for end, sign in ((curve[0]["gamma"], "≤"), (curve[-1]["gamma"], "≥")):
+                text[end] = f"{sign} {end:.2g}"
             lines.append(
                 {
                     "damping": name,
                     "update": length,
                     "best improvement of h": best["improvement"],
-                    "at γ": best["gamma"],
+                    "at γ": text[best["gamma"]],
                     "α there": best["alpha"],
-                    "γ with half of it or more": f"{min(half):.2g} … {max(half):.2g}" if half else "none",
+                    "γ with half of it or more": f"{text[min(half)]} … {text[max(half)]}" if half else "none",
                     "worst": min(row["improvement"] for row in curve),
                 }
             )
@@ -169,10 +183,11 @@ def picture(found: Arrays) -> Figure:
             gained = found["improvement"][d, r]
             for ax, values in ((better, gained), (worse, np.where(gained < 0, -gained, np.nan))):
                 ax.plot(found["gammas"], values, color=colour, marker=mark, ms=4, label=f"{name}, {length}", **how)
-    best = float(np.max(found["improvement"]))
+    measured = found["improvement"][np.isfinite(found["improvement"])]
+    best = float(np.max(measured))
     better.set(ylabel="fall of h", ylim=(0, 1.05 * best if best > 0 else 1), xscale="log")
     worse.set(xlabel="γ", ylabel="rise of h", yscale="log")
-    rises = -found["improvement"][found["improvement"] < 0]
+    rises = -measured[measured < 0]
     worse.set_ylim(*((2 * rises.max(), rises.min() / 2) if rises.size else (1, 0.1)))
     for ax in (better, worse):
         ax.axvline(float(found["gamma"]), color=plots.PCA, lw=1, ls=":", label="γ of the run there")
@@ -183,11 +198,15 @@ def picture(found: Arrays) -> Figure:
 
 
 def _caption(found: Arrays) -> str:
+    missing = int(np.sum(~np.isfinite(found["improvement"])))
     return (
         f"One update, all from the same point: after {found['about']}. δ = αΔ, Δ = −F₀⁻¹∇h, without momentum: α = 1 "
         "(dashed), or by the exact Fisher and that λ + η (§6.4; solid). F₀ is F̂ or F̆ with factored Tikhonov damping "
         "(§6.3), or, plain Tikhonov damping, F̆ + γ²I, by the eigenvectors of the factors; for F̂ there is no such "
         "closed form. The factors are the run's running averages; ∇h and the Fisher in α are from the "
         f"{found['m']} cases of its next mini-batch. h is that of the first {found['cases']} training cases, "
-        f"{float(found['h']):.5g} before the update. Updates that improve h are above, those that make it worse below."
+        f"{float(found['h']):.5g} before the update. Updates that improve h are above, those that make it worse below, "
+        f"on an axis that runs downwards. The preset keeps γ at √η = {float(found['gamma_min']):.2g} or more. In the "
+        f"table ≤ and ≥ are for the ends of a curve. {missing or 'No'} of {found['improvement'].size} points are left "
+        "out, as rounding left no positive definite factors or h was not finite."
     )

@@ -16,16 +16,20 @@ from kfac_ref.optimizer import KFAC, State
 from kfac_ref.settings import Settings
 from validation.figures import autoencoder_state
 from validation.figures.drawn import Drawn, Row
+from validation.figures.palette import COLOURS, DIAGONAL, NO_MOMENTUM, TRIDIAGONAL
 from validation.work import Arrays, Work
 
 TITLE = "Figure 9: progress per update against the size of the mini-batches"
 SECONDS = {"quick": 60, "full": 280}
-METHODS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "block-tridiagonal": ({"inverse": "block-tridiagonal"}, "#1f5fa8", "o"),
-    "block-diagonal": ({"inverse": "block-diagonal"}, "#d1601f", "s"),
-    "block-tridiagonal, no momentum": ({"inverse": "block-tridiagonal", "momentum": False}, "#5a8f3c", "^"),
+METHODS: dict[str, dict[str, Any]] = {
+    TRIDIAGONAL: {"inverse": "block-tridiagonal"},
+    DIAGONAL: {"inverse": "block-diagonal"},
+    NO_MOMENTUM: {"inverse": "block-tridiagonal", "momentum": False},
 }
-"""Constants of Algorithm 2, colours and marks."""
+"""Constants of Algorithm 2."""
+MARKS = dict(zip(METHODS, "os^", strict=True))
+PER = 1000
+"""Cases that the right panel's progress is for."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,14 @@ SIZES = {
 
 def draw(work: Work) -> Drawn:
     """The figure."""
-    start, size = autoencoder_state.start(work), SIZES["quick" if work.quick else "full"]
+    origin, size = autoencoder_state.origin(work), SIZES["quick" if work.quick else "full"]
 
     def compute() -> dict[str, Any]:
-        trained = autoencoder_state.trained(work, start)
-        return measure(trained.prepared, trained.state, size) | {"about": trained.described()}
+        end = autoencoder_state.trained(work, origin)
+        return measure(end.prepared, end.state, size) | {"about": end.described()}
 
-    found = work.kept("figure_09", start.asdict() | asdict(size), compute)
+    decisive = origin.asdict() | asdict(size) | {"methods": METHODS}
+    found = work.kept(f"figure_09{'-quick' if work.quick else ''}", decisive, compute)
     return Drawn(picture(found), _caption(found), summary(found), {"progress": table(found)})
 
 
@@ -76,7 +81,7 @@ def measure(prepared: Prepared, state: State, size: Size) -> dict[str, Any]:
 
     sizes = [m for m in size.m if m <= data.X.shape[0]]
     progress = np.empty((len(METHODS), len(sizes)))
-    for r, (constants, *_) in enumerate(METHODS.values()):
+    for r, constants in enumerate(METHODS.values()):
         for c, m in enumerate(sizes):
             optimizer = KFAC(prepared.network, replace(settings, m1=m, full_batch_at=None, **constants))
             # the inverse is another method's, or an old one; the factors are good for all
@@ -90,7 +95,7 @@ def measure(prepared: Prepared, state: State, size: Size) -> dict[str, Any]:
 def table(found: Arrays) -> list[Row]:
     """A line for each method and m."""
     return [
-        {"method": name, "m": int(m), "per update": float(progress), "per case": float(progress / m)}
+        {"method": name, "m": int(m), "per update": float(progress), "per 1000 cases": float(PER * progress / m)}
         for name, each in zip(METHODS, found["progress"], strict=True)
         for m, progress in zip(found["m"], each, strict=True)
     ]
@@ -103,18 +108,18 @@ def summary(found: Arrays) -> list[Row]:
 
 
 def picture(found: Arrays) -> Figure:
-    """Per update to the left, per case to the right; what made h worse is marked at the lower edge."""
+    """Per update to the left, per 1000 cases to the right; what made h worse is marked at the lower edge."""
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     axes = figure.subplots(1, 2)
-    for ax, per, what in zip(axes, (1, found["m"]), ("", ", divided by m"), strict=True):
-        for r, (name, (_, colour, mark)) in enumerate(METHODS.items()):
+    for ax, per, what in zip(axes, (1, found["m"] / PER), ("update", f"{PER} cases worked through"), strict=True):
+        for r, name in enumerate(METHODS):
             values = np.where(found["progress"][r] > 0, found["progress"][r] / per, np.nan)
-            ax.plot(found["m"], values, color=colour, marker=mark, ms=5, label=name)
+            ax.plot(found["m"], values, color=COLOURS[name], marker=MARKS[name], ms=5, label=name)
             worse = found["m"][np.isnan(values)]
             if len(worse):
                 edge = ax.get_xaxis_transform()
-                ax.plot(worse, np.full(len(worse), 0.02 + 0.03 * r), "x", color=colour, ms=7, transform=edge)
-        ax.set(xlabel="m, cases in a mini-batch", ylabel=f"fall of h per update{what}", xscale="log")
+                ax.plot(worse, np.full(len(worse), 0.02 + 0.03 * r), "x", color=COLOURS[name], ms=7, transform=edge)
+        ax.set(xlabel="m, cases in a mini-batch", ylabel=f"fall of h per {what}", xscale="log")
         ax.set_xticks(found["m"], [str(m) for m in found["m"]])
         ax.set_xticks([], minor=True)
         ax.margins(y=0.15)
@@ -128,10 +133,11 @@ def picture(found: Arrays) -> Figure:
 def _caption(found: Arrays) -> str:
     worse = int(np.sum(found["progress"] <= 0))
     return (
-        f"Updates with a fixed m, all methods and m from the same state: after {found['about']}. The state's factors, "
-        "δ₀, λ and γ are gone on with; the inverse is computed anew at the first update, and then as Algorithm 2 says. "
+        f"Updates with a fixed m, one run of each method and m, all from the same state: after {found['about']}. Every "
+        "run goes on from the state's factors, λ, γ and (with momentum) δ₀; the inverse is computed anew at the first "
+        "update, and then as Algorithm 2 says. "
         f"Progress is the fall of h over the first {found['cases']} training cases, {float(found['h']):.5g} before, a "
         f"mean over updates {int(found['skipped']) + 1} to {found['updates']}. Left and in the table: per update; "
-        f"right: divided by m. Both axes are logarithmic; {worse or 'none'} of the {found['progress'].size} runs made "
-        f"h worse{' (crosses)' if worse else ''}."
+        f"right: divided by m, for {PER} cases. Both axes are logarithmic; {worse or 'none'} of the "
+        f"{found['progress'].size} runs made h worse{' (crosses)' if worse else ''}."
     )

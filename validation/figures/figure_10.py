@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from kfac_ref import plots
 from validation.figures import autoencoders
-from validation.figures.autoencoders import SGD, Compared
+from validation.figures.autoencoders import Compared
 from validation.figures.drawn import Drawn, Row
+from validation.figures.palette import CONSTANT_M, SGD
 from validation.figures.tuning import Setting, alike, distinct
 from validation.work import Work
 
@@ -24,7 +26,7 @@ SECONDS = {"quick": 210, "full": 2600}
 def draw(work: Work) -> Drawn:
     """The figure."""
     found = autoencoders.compared(work)
-    figure = plots.Figure(figsize=(max(5.2 * len(found), 6.5), 8), layout="constrained")
+    figure = Figure(figsize=(max(5.2 * len(found), 6.5), 8), layout="constrained")
     axes = figure.subplots(2, len(found), squeeze=False, height_ratios=(1.25, 1))
     for (above, below), one in zip(axes.T, found, strict=True):
         autoencoders.draw_errors(above, one, "seconds")
@@ -47,13 +49,13 @@ def _caption(found: Sequence[Compared]) -> str:
         + ("its neighbours worse" if one.tuned.enclosed else "with a neighbour untried")
         for one in found
     )
+    have = "SGD and the run with m = 1000 have" if any(CONSTANT_M in one.runs for one in found) else "SGD has"
     return (
         f"Above: error on all training cases (dots) against seconds of training, evaluation not counted; thin: on the "
-        f"mini-batch before each step, for SGD at θ + μv. {autoencoders.described(found)} All runs have as many "
-        f"seconds as the longer of K-FAC's two, or fewer. Below: SGD's training error after the runs that tuned it; "
-        f"bold after the long ones; "
-        f"framed: the winner. Values of μ_max that μ_t does not reach make no difference and share a run; the winner "
-        f"has the least of them. {grids}."
+        f"mini-batch before each step, for SGD at θ + μv. {autoencoders.described(found)} The slower K-FAC run sets "
+        f"the time; {have} as much; the faster one ends earlier, after the same iterations. Below: SGD's training "
+        f"error after the runs that tuned it; bold after the long ones; framed: the winner. Values of "
+        f"μ_max that μ_t does not reach make no difference and share a run; the winner has the least of them. {grids}."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kfac_ref import plots
 from validation import reference_run
@@ -23,7 +24,7 @@ PRINTED = {"mnist", "curves", "faces"}
 def draw(work: Work) -> Drawn:
     """The figure."""
     found = autoencoders.compared(work)
-    figure = plots.Figure(figsize=(max(5.2 * len(found), 6.5), 8), layout="constrained")
+    figure = Figure(figsize=(max(5.2 * len(found), 6.5), 8), layout="constrained")
     axes = figure.subplots(2, len(found), squeeze=False)
     for (above, below), one in zip(axes.T, found, strict=True):
         if one.name in PRINTED:

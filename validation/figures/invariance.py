@@ -152,8 +152,9 @@ def _caption(cases: int) -> str:
         f"parameterisation, by {paths.ITERATIONS} undamped (λ = η = γ = 0), re-scaled, full-batch iterations of K-FAC "
         f"with momentum and the same sampled targets, and by full-batch SGD (ε = {sgd.learning_rate:g}, Nesterov "
         f"momentum up to {sgd.mu_max:g}). Right: the first update of the other parameterisation, brought back by ζ, "
-        "beside that of the original, with exact factors damped by γ, and α by the undamped exact Fisher. Theorem 1 "
-        "holds for γ = 0; damping with a scalar γ breaks it."
+        "beside that of the original, with exact factors damped by γ, and α by the undamped exact Fisher. The "
+        "random change has Φ_ℓ = I, so that outputs can be compared as they are. Theorem 1 holds for γ = 0; damping "
+        "with a scalar γ breaks it."
     )
 
 

@@ -17,10 +17,11 @@ from kfac_ref import ekfac, factors
 from kfac_ref.ekfac import Eigenbasis
 from kfac_ref.experiment import Experiment, Prepared, prepare
 from kfac_ref.factors import Factors
-from kfac_ref.optimizer import KFAC, SAMPLED_TARGETS, Batch, Record, State
+from kfac_ref.optimizer import KFAC, Batch, Record, State, sampled_targets
 from kfac_ref.settings import Settings
 from validation.figures.course import course, first_below, panels, spread
 from validation.figures.drawn import Drawn
+from validation.figures.palette import COLOURS, DIAGONAL, EKFAC, EMPIRICAL, EXACT_DAMPING, TRIDIAGONAL
 from validation.work import Arrays, Work
 
 TITLE = "K-FAC against EKFAC, exact damping and the empirical Fisher"
@@ -34,14 +35,8 @@ AMOUNT: dict[bool, dict[str, Any]] = {
 """Iterations and seeds; quick and not."""
 LEVELS = (4.0, 2.0, 1.3)
 """Squared errors that the table asks for."""
-COLOURS = {
-    "K-FAC, block-diagonal": "#d1601f",
-    "K-FAC, block-tridiagonal": "#1f5fa8",
-    "exact damping": "#8a8a8a",
-    "EKFAC": "#222222",
-    "empirical Fisher": "#6a9a3b",
-}
-"""The methods; `_optimizer` says what they are."""
+METHODS = (DIAGONAL, TRIDIAGONAL, EXACT_DAMPING, EKFAC, EMPIRICAL)
+"""`_optimizer` says what they are."""
 
 # --- the variants: Algorithm 2 with another matrix in place of F₀ ----------------------------------------------------
 
@@ -92,33 +87,27 @@ class EigenbasisKFAC(KFAC):
         super().__init__(network, settings)
         self.rescaled = rescaled
 
-    def _update_factors(self, state: State, forward_pass: ForwardPass, sampled: Array | None) -> ScaledFactors:
-        targets = self._targets(state, forward_pass) if sampled is None else sampled
-        running, old = super()._update_factors(state, forward_pass, targets), state.factors
-        if self._inversion_due(state) or not isinstance(old, ScaledFactors):
+    def update_factors(self, state: State, forward_pass: ForwardPass, sampled: Array | None) -> ScaledFactors:
+        """K-FAC's, with their eigenbasis and s; the targets that K-FAC draws serve both G and s."""
+        cases = math.ceil(self.settings.tau1 * forward_pass.cases)
+        if sampled is None:
+            draw = sampled_targets(state, forward_pass, cases)
+            sampled = namespace(forward_pass.X).concat([draw(rows, a.z) for rows, a in forward_pass.chunks(cases)])
+        running, old = super().update_factors(state, forward_pass, sampled), state.factors
+        if self.inversion_due(state) or not isinstance(old, ScaledFactors):
             basis = ekfac.eigenbasis(running)
             s, updates = basis.kronecker_diagonal(), 1
         else:
             basis, s, updates = old.basis, old.s, old.updates
         if self.rescaled:
-            first = ForwardPass(
-                self.network, state.parameters, forward_pass.X[: targets.shape[0], :], self.settings.chunk_size
-            )
+            first = ForwardPass(self.network, state.parameters, forward_pass.X[:cases, :], self.settings.chunk_size)
             updates += 1
             epsilon = factors.averaging_weight(updates, self.settings.epsilon_max)
-            new = ekfac.diagonal(first, basis, targets)
+            new = ekfac.diagonal(first, basis, sampled)
             s = [epsilon * a + (1 - epsilon) * b for a, b in zip(s, new, strict=True)]
         return ScaledFactors(running.A, running.G, basis, s, updates)
 
-    def _targets(self, state: State, forward_pass: ForwardPass) -> Array:
-        """Those that K-FAC draws."""
-        likelihood, X = self.network.likelihood, forward_pass.X
-        cases = math.ceil(self.settings.tau1 * forward_pass.cases)
-        noise = likelihood.noise((state.seed, SAMPLED_TARGETS, state.k + 1), (cases, self.network.sizes[-1]), X)
-        chunks = forward_pass.chunks(cases)
-        return namespace(X).concat([likelihood.sample_with(a.z, noise[rows, :]) for rows, a in chunks])
-
-    def _inverses(
+    def inverses(
         self, state: State, running: Factors, gammas: list[float], refresh: bool
     ) -> tuple[list[Any], dict[float, Array]]:
         """An `EigenbasisInverse` for each γ, none of which needs a factorisation, and no pivots."""
@@ -134,8 +123,8 @@ def draw(work: Work) -> Drawn:
     amount = AMOUNT[work.quick]
     at, prepared = spread(amount["iterations"]), [_prepared(seed) for seed in amount["seeds"]]
     # one seed of all methods after the other, so that what else the machine does hits all of them
-    runs = [{name: _run(work, name, p, at) for name in COLOURS} for p in prepared]
-    found = {name: [run[name] for run in runs] for name in COLOURS}
+    runs = [{name: _run(work, name, p, at) for name in METHODS} for p in prepared]
+    found = {name: [run[name] for run in runs] for name in METHODS}
     p = prepared[0]
     s = p.optimizer.settings
     rows = [
@@ -164,24 +153,24 @@ def _prepared(seed: int) -> Prepared:
 
 
 def _optimizer(name: str, network: Network, settings: Settings) -> KFAC:
-    if name == "K-FAC, block-tridiagonal":
+    if name == TRIDIAGONAL:
         return KFAC(network, replace(settings, inverse="block-tridiagonal"))
     settings = replace(settings, inverse="block-diagonal")
-    if name == "empirical Fisher":
+    if name == EMPIRICAL:
         return EmpiricalKFAC(network, settings)
-    if name == "K-FAC, block-diagonal":
+    if name == DIAGONAL:
         return KFAC(network, settings)
-    return EigenbasisKFAC(network, settings, rescaled=name == "EKFAC")
+    return EigenbasisKFAC(network, settings, rescaled=name == EKFAC)
 
 
 def _run(work: Work, name: str, p: Prepared, at: Sequence[int]) -> Arrays:
     assert isinstance(p.optimizer, KFAC)
     optimizer = _optimizer(name, p.network, p.optimizer.settings)
-    seed = p.experiment.seed
-    settings = {"network": str(p.network), "data": p.dataset.crc32(), "seed": seed, "at": list(at)}
+    seed, file = p.experiment.seed, f"variants {name} {p.experiment.seed}{' quick' if work.quick else ''}"
+    described = p.experiment.asdict() | {"constants": asdict(optimizer.settings)}
     return work.kept(
-        f"variants {name} {seed}".replace(",", "").replace(" ", "-"),
-        settings | asdict(optimizer.settings),
+        file.replace(",", "").replace(" ", "-"),
+        {"experiment": described, "data": p.dataset.crc32(), "at": list(at)},
         lambda: course(optimizer, p.first_state(), p.data, at, f"{name}, seed {seed}"),
     )
 

@@ -14,7 +14,8 @@ from kfac_ref.datasets import Dataset
 from kfac_ref.fetching import FetchError
 from validation import figures, reference_run, work
 from validation.figures import autoencoders, figure_10
-from validation.figures.autoencoders import CONSTANT, KFAC, SGD, Budget
+from validation.figures.autoencoders import KFAC, Budget
+from validation.figures.palette import CONSTANT_M, SGD
 from validation.figures.tuning import Grid, Setting
 from validation.work import Trained, Work
 
@@ -49,7 +50,7 @@ def folder(small, tmp_path_factory):
 
 def test_runs_as_the_authors_and_sgd_as_long(folder):
     (one,) = autoencoders.compared(Work(folder))
-    assert one.name == "mnist" and list(one.runs) == [*KFAC.values(), CONSTANT, SGD]
+    assert one.name == "mnist" and list(one.runs) == [*KFAC.values(), CONSTANT_M, SGD]
     for inverse in KFAC:
         described, _ = json.loads((folder / f"runs/mnist-kfac-{inverse}-50/request.json").read_text())
         assert described == reference_run.experiment("mnist", constants={"inverse": inverse}).asdict()
@@ -58,9 +59,9 @@ def test_runs_as_the_authors_and_sgd_as_long(folder):
     assert [x["k"] for x in lines if "train_error" in x] == [25, 50]
     assert again.rows[0]["train_error"] == pytest.approx(lines[49]["train_error"], rel=1e-4)
     given = max(one.runs[label].lines[-1]["seconds"] for label in KFAC.values())
-    for label in (CONSTANT, SGD):
+    for label in (CONSTANT_M, SGD):
         assert one.runs[label].lines[-1]["seconds"] >= given > one.runs[label].lines[-2]["seconds"]
-    assert {line["m"] for line in one.runs[CONSTANT].lines} == {100}
+    assert {line["m"] for line in one.runs[CONSTANT_M].lines} == {100}
 
 
 def test_what_is_there_is_not_trained_again(folder, monkeypatch):

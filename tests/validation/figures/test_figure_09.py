@@ -9,8 +9,8 @@ import pytest
 
 from kfac_ref import KFAC, Batch
 from tests.dense import dense_h
-from tests.validation.figures.test_figure_07 import small_start
-from validation.figures import autoencoder_state, figure_09
+from tests.validation.figures.test_figure_07 import small_origin
+from validation.figures import autoencoder_state, figure_09, palette
 from validation.figures.figure_09 import METHODS, Size
 from validation.work import Work
 
@@ -18,13 +18,13 @@ SIZE = Size(cases=25, m=(5, 20, 50, 51), updates=4, skipped=1)
 
 
 @pytest.fixture
-def start(monkeypatch):
-    return small_start(monkeypatch, figure_09, SIZE)
+def origin(monkeypatch):
+    return small_origin(monkeypatch, figure_09, SIZE)
 
 
-def test_progress_is_that_of_updates_made_one_by_one(start, tmp_path):
-    trained = autoencoder_state.trained(Work(tmp_path), start)
-    prepared, state = trained.prepared, trained.state
+def test_progress_is_that_of_updates_made_one_by_one(origin, tmp_path):
+    end = autoencoder_state.trained(Work(tmp_path), origin)
+    prepared, state = end.prepared, end.state
     found = figure_09.measure(prepared, state, SIZE)
     assert found["m"].tolist() == [5, 20, 50]  # there are 50 cases
 
@@ -48,25 +48,29 @@ def test_progress_is_that_of_updates_made_one_by_one(start, tmp_path):
     assert len(np.unique(found["progress"])) == 9
 
 
-def test_draw(start, tmp_path, monkeypatch):
+def test_draw(origin, tmp_path, monkeypatch):
     drawn = figure_09.draw(Work(tmp_path))
     rows = drawn.tables["progress"]
     assert [(r["method"], r["m"]) for r in rows] == [(name, m) for name in METHODS for m in (5, 20, 50)]
     for row in rows:
-        assert row["per case"] == pytest.approx(row["per update"] / row["m"])
+        assert row["per 1000 cases"] == pytest.approx(1000 * row["per update"] / row["m"])
         line = next(line for line in drawn.summary if line["m"] == row["m"])
         assert line[row["method"]] == row["per update"]
     assert "8 iterations (the paper: 500) on mnist" in drawn.caption
     assert "updates 2 to 4" in drawn.caption and "first 25 training cases" in drawn.caption
     monkeypatch.setattr(figure_09, "measure", None)  # kept, not computed again
     assert figure_09.draw(Work(tmp_path)).tables["progress"] == rows
+    for work in (Work(tmp_path, quick=True), Work(tmp_path)):
+        monkeypatch.setitem(METHODS, palette.DIAGONAL, {"inverse": "block-diagonal"} if work.quick else {"T3": 7})
+        with pytest.raises(TypeError, match="not callable"):
+            figure_09.draw(work)
 
 
 def test_what_made_h_worse_is_marked_and_counted():
     m, progress = np.array([10, 20]), np.array([[1.0, 2.0], [-1.0, 2.0], [-1.0, -2.0]])
     found = {"m": m, "progress": progress, "about": "2 iterations", "h": 3.0, "cases": 9, "updates": 5, "skipped": 1}
     figure = figure_09.picture(found)
-    for ax, per in zip(figure.axes, (1, m), strict=True):
+    for ax, per in zip(figure.axes, (1, m / 1000), strict=True):
         lines = {line.get_label(): line for line in ax.lines}
         for name, values in zip(METHODS, progress, strict=True):
             drawn = np.asarray(lines[name].get_ydata())

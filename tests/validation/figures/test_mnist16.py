@@ -69,6 +69,19 @@ def test_f_hat_is_nearer_than_f_breve_and_its_inverse_too(forward_pass, matrices
     assert np.linalg.norm(hat - exact) < np.linalg.norm(breve - exact)
 
 
+def test_all_three_approximations_against_the_fisher_itself(fashion, tmp_path):
+    work = Work(tmp_path, quick=True)
+    row = figure_05.draw(work).summary[0]
+    forward_pass = mnist16.partly_trained(work).forward_pass
+    ends = np.cumsum([p * q for p, q in forward_pass.network.shapes])
+    F = fisher.dense(forward_pass)[ends[0] : ends[4], ends[0] : ends[4]]
+    expected = figure_05.approximations(mnist16.middle_factors(forward_pass), 0.0)
+    assert row["γ"] == 0
+    for sign, approximation in zip(("F̃", "F̆", "F̂"), expected, strict=True):
+        distance = np.linalg.norm(approximation - F) / np.linalg.norm(F)
+        assert row[f"‖{sign} − F‖ / ‖F‖"] == pytest.approx(distance, rel=1e-8)
+
+
 def test_without_mnist_it_is_fashion_mnist_and_the_caption_says_so(fashion, tmp_path):
     network = mnist16.partly_trained(Work(tmp_path))
     assert "Fashion-MNIST (MNIST could not be fetched)" in network.about

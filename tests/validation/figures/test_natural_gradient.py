@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autodiff import Network
-from validation.figures import natural_gradient
+from validation.figures import natural_gradient, palette
 from validation.work import Work
 
 
@@ -27,10 +27,10 @@ def test_the_figure(tmp_path, monkeypatch):
     monkeypatch.setattr(natural_gradient, "NETWORK", Network([64, 2, 64], "identity", "bernoulli"))
     drawn = natural_gradient.draw(Work(tmp_path, quick=True))
     assert {row["method"]: row["iterations"] for row in drawn.summary} == {
-        natural_gradient.EXACT: 2,
-        natural_gradient.DIAGONAL: 3,
-        natural_gradient.TRIDIAGONAL: 3,
-        "SGD": 4,
+        palette.NATURAL_GRADIENT: 2,
+        palette.DIAGONAL: 3,
+        palette.TRIDIAGONAL: 3,
+        palette.SGD: 4,
     }
     grid = drawn.tables["sgd-grid"]
     assert len(grid) == 4

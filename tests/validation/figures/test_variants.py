@@ -111,7 +111,7 @@ def test_empirical_factors(rng):
 def test_the_figure(tmp_path, monkeypatch):
     monkeypatch.setitem(variants.AMOUNT, True, {"iterations": 2, "seeds": (0, 1)})
     drawn = variants.draw(Work(tmp_path, quick=True))
-    assert [row["method"] for row in drawn.summary] == list(variants.COLOURS)
+    assert [row["method"] for row in drawn.summary] == list(variants.METHODS)
     rows = drawn.tables["runs"]
     assert len(rows) == 5 * 2 * 2
     # all begin at the same point, and each is another method

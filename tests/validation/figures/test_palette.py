@@ -1,0 +1,17 @@
+"""Colours of the methods."""
+
+from __future__ import annotations
+
+from validation.figures import autoencoders, figure_09, natural_gradient, variants
+from validation.figures.palette import COLOURS, CONSTANT_M, DIAGONAL, NATURAL_GRADIENT, SGD, TRIDIAGONAL
+
+
+def test_no_figure_has_a_colour_twice():
+    assert natural_gradient.COLOURS is COLOURS
+    for names in (
+        variants.METHODS,
+        tuple(figure_09.METHODS),
+        (*autoencoders.KFAC.values(), CONSTANT_M, SGD),
+        (NATURAL_GRADIENT, TRIDIAGONAL, DIAGONAL, SGD),
+    ):
+        assert len({COLOURS[name] for name in names}) == len(names)

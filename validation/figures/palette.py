@@ -1,0 +1,26 @@
+"""What the methods are called in legends, and their colours: the same in all figures."""
+
+from __future__ import annotations
+
+TRIDIAGONAL = "K-FAC, block-tridiagonal"
+DIAGONAL = "K-FAC, block-diagonal"
+CONSTANT_M = "K-FAC, block-diagonal, m = 1000 throughout"
+NO_MOMENTUM = "K-FAC, block-tridiagonal, no momentum"
+EXACT_DAMPING = "exact damping"
+EMPIRICAL = "empirical Fisher"
+EKFAC = "EKFAC"
+NATURAL_GRADIENT = "exact natural gradient"
+SGD = "SGD with Nesterov momentum"
+
+COLOURS = {
+    TRIDIAGONAL: "#1f5fa8",
+    DIAGONAL: "#d1601f",
+    CONSTANT_M: "#8250a8",
+    NO_MOMENTUM: "#b5457a",
+    EXACT_DAMPING: "#8a8a8a",
+    EMPIRICAL: "#7a5c3e",
+    EKFAC: "#222222",
+    NATURAL_GRADIENT: "#222222",
+    SGD: "#5a8f3c",
+}
+"""Black is for two methods that no figure has together."""
