@@ -32,8 +32,10 @@ VERDICTS = ("theorems", "replay")
 STYLE = """
 body { max-width: 88rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #222; }
 p { max-width: 60rem; }
+p:has(img) { max-width: none; }
 table { border-collapse: collapse; font-size: 0.85rem; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+th, td { min-width: 3.8rem; padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; }
+th, td { text-align: left; vertical-align: top; }
 img { max-width: 100%; } code { background: #f4f4f4; padding: 0 0.2rem; } h2 { margin-top: 3rem; }
 """
 
