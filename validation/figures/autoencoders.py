@@ -42,7 +42,7 @@ class Budget:
 FULL = {
     "mnist": Budget(200, 25, 500, Grid((-6, -5, -4, -3, -2), 250, 1500, kept=2, more=3)),
     "curves": Budget(300, 10, 500, Grid((-6, -5, -4, -3, -2), 750, 3000, kept=3, more=3)),
-    "faces": Budget(30, 10, 200, Grid((-8, -7, -6, -5, -4), 100, 400, kept=2, more=3)),
+    "faces": Budget(75, 25, 200, Grid((-8, -7, -6, -5, -4), 100, 400, kept=2, more=3)),
 }
 QUICK = {
     "mnist": Budget(100, 25, 400, Grid((-5, -4, -3), 100, 400, kept=1, more=2)),

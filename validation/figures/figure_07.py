@@ -27,7 +27,7 @@ from validation.figures.palette import COLOURS, DIAGONAL, EXACT_DAMPING, TRIDIAG
 from validation.work import Arrays, Work
 
 TITLE = "Figure 7: the improvement of h by one update, against the strength of damping"
-SECONDS = {"quick": 60, "full": 340}
+SECONDS = {"quick": 60, "full": 260}
 DAMPINGS = {
     "F̂, factored": (COLOURS[TRIDIAGONAL], "o"),
     "F̆, factored": (COLOURS[DIAGONAL], "s"),

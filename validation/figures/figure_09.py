@@ -20,7 +20,7 @@ from validation.figures.palette import COLOURS, DIAGONAL, NO_MOMENTUM, TRIDIAGON
 from validation.work import Arrays, Work
 
 TITLE = "Figure 9: progress per update against the size of the mini-batches"
-SECONDS = {"quick": 60, "full": 280}
+SECONDS = {"quick": 40, "full": 150}
 METHODS: dict[str, dict[str, Any]] = {
     TRIDIAGONAL: {"inverse": "block-tridiagonal"},
     DIAGONAL: {"inverse": "block-diagonal"},

@@ -20,7 +20,7 @@ from validation.figures.tuning import Setting, alike, distinct
 from validation.work import Work
 
 TITLE = "Figure 10: training error against computation time"
-SECONDS = {"quick": 210, "full": 2600}
+SECONDS = {"quick": 250, "full": 2400}
 
 
 def draw(work: Work) -> Drawn:

@@ -23,7 +23,7 @@ from validation.figures.tuning import alike
 from validation.work import Arrays, Work
 
 TITLE = "The exact natural gradient, K-FAC and SGD on a small network"
-SECONDS = {"quick": 20, "full": 120}
+SECONDS = {"quick": 12, "full": 75}
 
 NETWORK = Network([64, 12, 6, 12, 64], ["tanh", "identity", "tanh"], "bernoulli")
 CASES, LAMBDA0, ETA, SEED = 1000, 0.01, 1e-5, 0

@@ -25,7 +25,7 @@ from validation.figures.palette import COLOURS, DIAGONAL, EKFAC, EMPIRICAL, EXAC
 from validation.work import Arrays, Work
 
 TITLE = "K-FAC against EKFAC, exact damping and the empirical Fisher"
-SECONDS = {"quick": 20, "full": 140}
+SECONDS = {"quick": 12, "full": 95}
 
 LAMBDA0 = 1.0
 AMOUNT: dict[bool, dict[str, Any]] = {
