@@ -82,7 +82,7 @@ def test_fewer_cases_than_inputs_are_not_admitted():
 def test_a_statement_that_holds():
     result = theorems.examine(statement(lambda instance: Deviation(1e-12, 1e-10)), 5)
     assert (result.tried, result.failed, result.raised) == (5, 0, "")
-    assert result.row()[""] == "ok"
+    assert result.row()["holds"] == "ok"
 
 
 def test_a_statement_that_fails_names_the_instance():
@@ -94,7 +94,7 @@ def test_a_statement_that_fails_names_the_instance():
 
     result = theorems.examine(statement(check), 5)
     assert (result.failed, result.instance) == (1, tried[2])
-    assert result.row()[""] == "1 FAIL"
+    assert result.row()["holds"] == "1 FAIL"
 
 
 def test_a_check_that_raises_is_a_failure():
