@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, kronecker_fisher
+from kfac_ref import block_diagonal, block_tridiagonal, damping, kronecker_fisher
 from kfac_ref.factors import Factors
 from validation.figures import matrices
-from validation.figures.drawn import Drawn, Row
-from validation.figures.mnist16 import MIDDLE, dense_inverse, middle, partly_trained
+from validation.figures.drawn import Drawn
+from validation.figures.mnist16 import MIDDLE, Triple, compared, dense_inverse, partly_trained
 from validation.work import Work
 
 TITLE = "Figure 6: the inverse of F̃, and those of its approximations F̆ and F̂"
+SIGNS = ("F̃⁻¹", "F̆⁻¹", "F̂⁻¹")
 SECONDS = {"quick": 2, "full": 35}
 
 
 def draw(work: Work) -> Drawn:
     """Draw it."""
     network = partly_trained(work)
-    all_layers = factors.exact(network.forward_pass)
-    of_middle = middle(all_layers)
-    rows: list[Row] = []
-    for gamma in (0.0, network.gamma):
-        exact, breve, hat = inverses(of_middle, gamma)
-        rows.append(_row("middle four", gamma, exact, breve, hat))
-    if not work.quick:
-        rows.append(_row("all six", network.gamma, *inverses(all_layers, network.gamma)))
+    (_, (exact, breve, hat)), rows = compared(network, inverses, SIGNS, work.quick)
     others = {"F_breve_inverse": breve, "F_hat_inverse": hat}
     white = matrices.white_level(exact, matrices.INVERSES_WHITER)
-    figure, arrays = matrices.compare(exact, others, white, ("F̃⁻¹", "F̆⁻¹", "F̂⁻¹"), MIDDLE)
+    figure, arrays = matrices.compare(exact, others, white, SIGNS, MIDDLE)
     caption = (
         f"F̃⁻¹ (left), its approximations (middle) and the differences (right): above the block-diagonal F̆⁻¹, below the "
         f"block-tridiagonal F̂⁻¹. Black is 0, white {white:.2g} or more, the same in all; a dot is the mean of "
@@ -40,7 +32,7 @@ def draw(work: Work) -> Drawn:
     return Drawn(figure, caption, summary=rows, arrays=arrays)
 
 
-def inverses(undamped: Factors, gamma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def inverses(undamped: Factors, gamma: float) -> Triple:
     """F̃⁻¹, F̆⁻¹ and F̂⁻¹ for one γ, dense."""
     damped, layers = damping.factorise(undamped, gamma), range(1, undamped.layers + 1)
     shapes = [(undamped.G[i, i].shape[0], undamped.A[i - 1, i - 1].shape[0]) for i in layers]
@@ -50,12 +42,3 @@ def inverses(undamped: Factors, gamma: float) -> tuple[np.ndarray, np.ndarray, n
         dense_inverse(block_diagonal.invert(damped).apply, shapes),
         dense_inverse(block_tridiagonal.invert(undamped, damped).apply, shapes),
     )
-
-
-def _row(layers: str, gamma: float, exact: np.ndarray, breve: np.ndarray, hat: np.ndarray) -> Row:
-    return {
-        "layers": layers,
-        "γ": gamma,
-        "‖F̆⁻¹ − F̃⁻¹‖ / ‖F̃⁻¹‖": matrices.relative_error(breve, exact),
-        "‖F̂⁻¹ − F̃⁻¹‖ / ‖F̃⁻¹‖": matrices.relative_error(hat, exact),
-    }

@@ -7,8 +7,9 @@ that these are reached. That takes fewer than all 60 000 cases, which so few uni
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,6 +22,7 @@ from kfac_ref import factors, fisher, kronecker
 from kfac_ref.factors import Factors
 from kfac_ref.optimizer import KFAC, Batch
 from kfac_ref.settings import Settings, preset
+from validation.figures.matrices import relative_error
 from validation.work import Arrays, Work, first_to_be_had
 
 SIZES = (256, 20, 20, 20, 20, 20, 10)
@@ -33,6 +35,10 @@ CONSTANTS = {"lambda0": 3e-3, "T1": 1, "T2": 1, "T3": 1, "tau1": 1.0, "tau2": 1.
 """Besides the preset `authors`. With all cases in each iteration nothing needs saving, and the factors no averaging."""
 MIDDLE = (2, 3, 4, 5)
 """The middle four of the six layers: 420 parameters each."""
+
+
+Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""F̃, F̆ and F̂, or their inverses."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,30 @@ def middle_fisher(forward_pass: ForwardPass) -> np.ndarray:
     """The rows and columns of F that belong to the middle layers, dense."""
     blocks = {(i, j): fisher.block(forward_pass, i, j) for i in MIDDLE for j in MIDDLE if i <= j}
     return np.block([[blocks[i, j] if i <= j else blocks[j, i].T for j in MIDDLE] for i in MIDDLE])
+
+
+def compared(
+    network: PartlyTrained, dense: Callable[[Factors, float], Triple], signs: Sequence[str], quick: bool
+) -> tuple[list[Triple], list[dict[str, Any]]]:
+    """Figures 5 and 6: `dense` of the middle layers' factors, for γ = 0 and the run's γ, and a row for each.
+
+    A row has the relative errors of the second and the third matrix beside the first, called by `signs`; unless
+    `quick`, there is one of all layers too.
+    """
+    all_layers = factors.exact(network.forward_pass)
+    found = [(gamma, dense(middle(all_layers), gamma)) for gamma in (0.0, network.gamma)]
+    described = [("middle four", gamma, triple) for gamma, triple in found]
+    if not quick:
+        described.append(("all six", network.gamma, dense(all_layers, network.gamma)))
+    rows = [
+        {"layers": layers, "γ": gamma}
+        | {
+            f"‖{sign} − {signs[0]}‖ / ‖{signs[0]}‖": relative_error(other, first)
+            for sign, other in zip(signs[1:], others, strict=True)
+        }
+        for layers, gamma, (first, *others) in described
+    ]
+    return [triple for _, triple in found], rows
 
 
 def dense_inverse(apply: Callable[[Parameters], Parameters], shapes: list[tuple[int, int]]) -> np.ndarray:
