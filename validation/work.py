@@ -57,8 +57,8 @@ class Work:
         found = _read(path)
         if found is not None and str(found.pop("settings")) == described:
             return found
-        arrays = {key: np.asarray(value) for key, value in compute().items()}
-        write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, settings=described, **arrays))
+        arrays: dict[str, Any] = {key: np.asarray(value) for key, value in compute().items()}
+        write_whole(path, lambda file: np.savez_compressed(file, settings=described, **arrays))
         return arrays
 
     def part(self, name: str, what: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

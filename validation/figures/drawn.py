@@ -31,7 +31,7 @@ class Drawn:
     """A short table that is printed, and stands below the picture in the report."""
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     """The numbers drawn, as tables: each becomes NAME-KEY.csv."""
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
     """The numbers drawn, as arrays: all become NAME.npz."""
 
 
@@ -41,7 +41,7 @@ def write(drawn: Drawn, folder: Path, name: str) -> None:
     for key, rows in drawn.tables.items():
         write_text(folder / f"{name}-{key}.csv", as_csv(rows))
     if drawn.arrays:
-        write_whole(folder / f"{name}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **drawn.arrays))
+        write_whole(folder / f"{name}.npz", lambda file: np.savez_compressed(file, **drawn.arrays))
 
 
 def as_csv(rows: Sequence[Row]) -> str:

