@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from autodiff import arrays
-from autodiff.arrays import Array, namespace
+from autodiff.arrays import Array, Fused, namespace
 from autodiff.names import closest
 
 
@@ -38,16 +38,15 @@ class Elementwise:
 
     name: str
     phi: Callable[[Array], Array]
-    slope: Callable[[Array], Array | None]
-    """φ′ as a function of φ's value; None stands for 1."""
+    times_slope: Callable[[Array, Array], Array]
+    """φ′ ⊙ t, φ′ being a function of φ's value a: a function of a and t."""
 
     def value(self, s: Array) -> tuple[Array, Array]:
         a = self.phi(s)
         return a, a
 
     def push(self, saved: Array, tangent: Array) -> Array:
-        slope = self.slope(saved)
-        return tangent if slope is None else slope * tangent
+        return self.times_slope(saved, tangent)
 
     pull = push
 
@@ -108,27 +107,23 @@ def _tanh(s: Array) -> Array:
     return namespace(s).tanh(s)
 
 
-def _relu(s: Array) -> Array:
-    return arrays.positive_part(s)
-
-
-def _relu_slope(a: Array) -> Array:
-    return namespace(a).astype(a > 0, a.dtype)
-
-
-def _softplus_slope(a: Array) -> Array:
-    # a = log(1 + e^s), so φ′ = logistic(s) = 1 − e^−a
-    return -namespace(a).expm1(-a)
+def _relu_times_slope(a: Array, t: Array) -> Array:
+    return namespace(a).astype(a > 0, a.dtype) * t
 
 
 ACTIVATIONS: dict[str, Elementwise] = {
     row.name: row
     for row in (
-        Elementwise("tanh", _tanh, lambda a: 1 - a * a),
-        Elementwise("logistic", arrays.logistic, lambda a: a * (1 - a)),
-        Elementwise("relu", _relu, _relu_slope),
-        Elementwise("softplus", arrays.softplus, _softplus_slope),
-        Elementwise("identity", lambda s: s, lambda a: None),
+        Elementwise("tanh", _tanh, Fused("a, t", "out = (1 - a * a) * t", lambda a, t: (1 - a * a) * t)),
+        Elementwise("logistic", arrays.logistic, Fused("a, t", "out = a * (1 - a) * t", lambda a, t: a * (1 - a) * t)),
+        Elementwise("relu", arrays.positive_part, Fused("a, t", "out = (a > 0) * t", _relu_times_slope)),
+        # a = log(1 + e^s), so φ′ = logistic(s) = 1 − e^−a
+        Elementwise(
+            "softplus",
+            arrays.softplus,
+            Fused("a, t", "out = -expm1(-a) * t", lambda a, t: -namespace(a).expm1(-a) * t),
+        ),
+        Elementwise("identity", lambda s: s, lambda a, t: t),
     )
 }
 

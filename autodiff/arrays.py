@@ -6,20 +6,27 @@ was given and stays on their device, in their dtype. Only `to_numpy` and `read_s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import array_api_compat
 import numpy as np
-import scipy.special
+from threadpoolctl import ThreadpoolController
 
 from autodiff.names import closest
 
 Array: TypeAlias = Any
 """An array of any library that follows the array-API standard."""
 
+T = TypeVar("T")
+
 DTYPES = ("float32", "float64")
-BACKENDS = ("numpy", "cupy")
+BACKENDS = ("numpy", "cupy", "cupy-tf32")
+"""With "cupy-tf32" the operands of float32 matrix products are rounded to 10 bits of mantissa, for tensor cores."""
 
 
 def namespace(*arrays: Array) -> Any:
@@ -38,7 +45,7 @@ def backend(name: str) -> Any:
     Raises
     ------
     ValueError
-        For an unknown name, or for "cupy" where CuPy is not installed or finds no device.
+        For an unknown name, or for CuPy where it is not installed or finds no device.
     """
     closest(name, BACKENDS, "backend")
     if name == "numpy":
@@ -55,7 +62,16 @@ def backend(name: str) -> Any:
         raise ValueError(f'backend "cupy" finds no usable CUDA device ({error}); use --backend numpy') from error
     if count == 0:
         raise ValueError('backend "cupy" finds no CUDA device; use --backend numpy')
+    _round_to_tf32(name == "cupy-tf32")
     return array_api_compat.array_namespace(cupy.zeros(0))
+
+
+def _round_to_tf32(wanted: bool) -> None:
+    # of products alone: what cuBLAS and cuSOLVER do for factorisations and inverses stays in float32
+    import cupy
+    from cupy._core import _routines_linalg as products
+
+    products.set_compute_type(cupy.float32, products.COMPUTE_TYPE_TF32 if wanted else products.COMPUTE_TYPE_DEFAULT)
 
 
 # --- host and device ---------------------------------------------------------------------------------------------
@@ -87,6 +103,14 @@ def read_scalars(*groups: Array) -> list[np.ndarray]:
     return [part.reshape(g.shape) for part, g in zip(np.split(host, ends[:-1]), groups, strict=True)]
 
 
+def wait(like: Array) -> None:
+    """Return when the device of `like` has done all that it was asked to do, for clocks."""
+    if array_api_compat.is_cupy_array(like):
+        import cupy
+
+        cupy.cuda.get_current_stream().synchronize()
+
+
 def require_floating(x: Array, name: str) -> None:
     """TypeError naming `name` unless x is an array of float32 or float64."""
     try:
@@ -114,7 +138,70 @@ def require_alike(x: Array, like: Array, name: str) -> None:
         raise TypeError(f"{name} has dtype {x.dtype} on device {device(x)}, {expected}")
 
 
+# --- threads -------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def blas() -> ThreadpoolController:
+    """The BLAS libraries that are loaded, whose threads can be counted and limited."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def threads(like: Array) -> int:
+    """How many threads there are for work on arrays of the library of `like`: the BLAS's of NumPy, else 1."""
+    if not isinstance(like, np.ndarray):
+        return 1
+    return max((pool.num_threads for pool in blas().lib_controllers), default=1)
+
+
+def side_by_side(
+    function: Callable[..., T], like: Array, *operands: Sequence[Any], costs: Sequence[float] | None = None
+) -> list[T]:
+    """[function(x, y, …) for x, y, … in zip(*operands)], for what BLAS threads do little for.
+
+    That is LAPACK's factorisations and products of thin matrices. As many as there are `threads` are worked on at once,
+    each by a thread with a BLAS of one; the costly ones first, if `costs` are given.
+    """
+    items, count = list(zip(*operands, strict=True)), threads(like)
+    if count == 1 or len(items) < 2:
+        return [function(*item) for item in items]
+    order = range(len(items)) if costs is None else sorted(range(len(items)), key=lambda i: -costs[i])
+    with blas().limit(limits=1), ThreadPoolExecutor(count) as pool:
+        # a context for each, so that np.errstate holds there too
+        futures = {i: pool.submit(copy_context().run, function, *items[i]) for i in order}
+        return [futures[i].result() for i in range(len(items))]
+
+
 # --- creation and elementwise functions ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A chain of elementwise operations on arrays of one dtype, and numbers, that CuPy runs as one kernel."""
+
+    operands: str
+    """Their names, as "a, t"."""
+    operation: str
+    """out = …, in C++ and in Python."""
+    standard: Callable[..., Array]
+    """The same in terms of the array-API standard."""
+
+    def __call__(self, *operands: Any) -> Array:
+        if any(array_api_compat.is_cupy_array(x) for x in operands):
+            return _kernel(self.operands, self.operation)(*operands)
+        return self.standard(*operands)
+
+
+@functools.cache
+def _kernel(operands: str, operation: str) -> Any:
+    import cupy
+
+    inputs = ", ".join(f"T {name.strip()}" for name in operands.split(","))
+    return cupy.ElementwiseKernel(inputs, "T out", operation, "kfac_ref_fused")
+
+
+combination = Fused("alpha, x, beta, y", "out = alpha * x + beta * y", lambda alpha, x, beta, y: alpha * x + beta * y)
+"""αx + βy for arrays x and y."""
 
 
 def append_ones(a: Array) -> Array:
@@ -136,11 +223,32 @@ def inner(u: Sequence[Array], v: Sequence[Array]) -> Array:
     return xp.sum(xp.astype(xp.stack(products), xp.float64))
 
 
+def gram(vectors: Sequence[Sequence[Array]]) -> Array:
+    """The inner products, as `inner`, of every two of r vectors given layer by layer: (r, r)."""
+    xp, r = namespace(vectors[0][0]), range(len(vectors))
+    products = []
+    for parts in zip(*vectors, strict=True):
+        flat = [xp.reshape(x, (-1,)) for x in parts]
+        if array_api_compat.is_cupy_array(flat[0]):
+            # one product, where a vecdot would be several kernels, and the copies cost nothing
+            stacked = xp.stack(flat)
+            products.append(xp.reshape(stacked @ stacked.T, (-1,)))
+        else:
+            upper = {(a, b): xp.vecdot(flat[a], flat[b]) for a in r for b in r if a <= b}
+            products.append(xp.stack([upper[min(a, b), max(a, b)] for a in r for b in r]))
+    return xp.reshape(xp.sum(xp.astype(xp.stack(products), xp.float64), axis=0), (len(r), len(r)))
+
+
 def logistic(z: Array) -> Array:
     """1 / (1 + e^−z), without overflow and with small relative error for very negative z."""
     xp = namespace(z)
     if isinstance(z, np.ndarray):
-        return scipy.special.expit(z)
+        # NumPy's vectorised exp: several times faster than scipy.special.expit
+        e = np.negative(z)
+        with np.errstate(over="ignore"):
+            np.exp(e, out=e)
+        e += 1
+        return np.divide(1, e, out=e)
     if array_api_compat.is_cupy_array(z):
         import cupyx.scipy.special
 
@@ -162,10 +270,13 @@ def at_most_one(x: Array) -> Array:
     return xp.minimum(x, xp.ones((), dtype=x.dtype, device=device(x)))
 
 
-def softplus(z: Array) -> Array:
-    """log(1 + e^z), without overflow."""
+def _softplus(z: Array) -> Array:
     xp = namespace(z)
     return positive_part(z) + xp.log1p(xp.exp(-xp.abs(z)))
+
+
+softplus = Fused("z", "out = max(z, T(0)) + log1p(exp(-abs(z)))", _softplus)
+"""log(1 + e^z), without overflow."""
 
 
 # --- random numbers ------------------------------------------------------------------------------------------------
@@ -226,6 +337,13 @@ def _smallest_pivot(L: Array, A: Array) -> Array:
 
 
 def _inverse_lower(L: Array) -> Array:
+    if array_api_compat.is_cupy_array(L):
+        import cupy
+        from cupyx.scipy.linalg import solve_triangular
+
+        # one call, where what follows would be hundreds; Lᵀ lies in memory as cuBLAS wants it
+        identity = cupy.eye(L.shape[0], dtype=L.dtype, order="F")
+        return solve_triangular(L.T, identity, trans="T", lower=False, overwrite_b=True)
     # [[P, 0], [Q, S]]⁻¹ = [[P⁻¹, 0], [−S⁻¹QP⁻¹, S⁻¹]]: nearly all of it matrix products of the library at hand. SciPy's
     # triangular solver brings BLAS threads of its own, which get in the way of NumPy's and slow the whole step down.
     xp, n = namespace(L), L.shape[0]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import array_api_strict
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 import scipy.sparse.linalg
 
 from autodiff import arrays
+from autodiff.activations import ACTIVATIONS
 from tests.conftest import assert_close, assert_home, is_float32, make_like, positive_definite, to
 
 EXTREMES = np.array([-1e30, -1e4, -710.0, -104.0, -88.0, -1.0, 0.0, 1.0, 88.0, 104.0, 710.0, 1e4, 1e30])
@@ -217,3 +222,101 @@ def test_symmetric_operator_on_cupy(rng):
 def test_symmetric_operator_needs_a_library_that_has_them():
     with pytest.raises(TypeError, match="LinearOperator is for arrays of NumPy or CuPy; got a Array"):
         arrays.symmetric_operator(4, lambda V: V, array_api_strict.zeros(0))
+
+
+# --- fused kernels, inner products, threads ------------------------------------------------------------------------
+
+FUSED = {"combination": arrays.combination, "softplus": arrays.softplus} | {
+    name: row.times_slope for name, row in ACTIVATIONS.items() if isinstance(row.times_slope, arrays.Fused)
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_fused_kernel_computes_what_the_standard_does(rng, name):
+    """Its text is C++ and Python at once, so that it can be run without a device."""
+    fused = FUSED[name]
+    names = [operand.strip() for operand in fused.operands.split(",")]
+    operands = [rng.standard_normal((3, 4)) for _ in names]
+    scope = dict(zip(names, operands, strict=True)) | {"T": float, "max": np.maximum, "abs": np.abs}
+    scope |= {function: getattr(np, function) for function in ("exp", "log1p", "expm1")}
+    exec(fused.operation, scope)
+    np.testing.assert_allclose(fused(*operands), scope["out"], rtol=1e-15)
+
+
+def test_gram(like, rng):
+    vectors = [[rng.standard_normal((2, 3)), rng.standard_normal((4, 1))] for _ in range(3)]
+    flat = np.stack([np.concatenate([x.ravel() for x in v]) for v in vectors])
+    ours = arrays.gram([to(like, *v) for v in vectors])
+    assert ours.dtype == arrays.namespace(like).float64
+    np.testing.assert_allclose(arrays.to_numpy(ours), flat @ flat.T, rtol=1e-5 if like.dtype != ours.dtype else 1e-14)
+
+
+def test_side_by_side(like, rng):
+    """Results are in order, whatever is worked on first."""
+    matrices = [rng.standard_normal((n, n)) for n in (2, 5, 3, 4)]
+    there = [to(like, A) for A in matrices]
+    for costs in (None, [2, 5, 3, 4]):
+        found = arrays.side_by_side(lambda x, y: (x @ y, x.shape[0]), like, there, there, costs=costs)
+        for ours, A in zip(found, matrices, strict=True):
+            np.testing.assert_allclose(arrays.to_numpy(ours[0]), A @ A, rtol=1e-4, atol=1e-6)
+            assert ours[1] == A.shape[0]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_side_by_side_takes_as_many_threads_as_blas(monkeypatch, threads):
+    """Each with a BLAS of one thread, which afterwards has as many as before."""
+    pool = SimpleNamespace(num_threads=threads)
+    limits, busy, most, lock = [], 0, 0, threading.Lock()
+
+    @contextmanager
+    def limit(limits_):
+        limits.append(limits_)
+        yield
+        limits.append(None)
+
+    def work(x):
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        time.sleep(0.02)
+        with lock:
+            busy -= 1
+        return x.size
+
+    limit_only = SimpleNamespace(lib_controllers=[pool], limit=lambda limits: limit(limits))
+    monkeypatch.setattr(arrays, "blas", lambda: limit_only)
+    items = [np.zeros(n) for n in range(1, 11)]
+    assert arrays.side_by_side(work, items[0], items) == list(range(1, 11))
+    assert most <= threads and (most > 1 or threads == 1)
+    assert limits == ([1, None] if threads > 1 else [])
+
+
+def test_the_costly_are_worked_on_first(monkeypatch):
+    """With two threads the first two to be begun are the two that cost most."""
+    begun, pool = [], SimpleNamespace(num_threads=2)
+    monkeypatch.setattr(
+        arrays, "blas", lambda: SimpleNamespace(lib_controllers=[pool], limit=lambda limits: nullcontext())
+    )
+
+    def work(n):
+        begun.append(n)
+        time.sleep(0.02)
+
+    arrays.side_by_side(work, np.zeros(1), [1, 4, 2, 3], costs=[1, 4, 2, 3])
+    assert set(begun[:2]) == {3, 4} and begun[-1] == 1
+
+
+def test_side_by_side_passes_on_errors_and_the_error_state():
+    def work(x):
+        if x.size == 2:
+            raise ValueError("two")
+        return np.geterr()["invalid"]
+
+    with np.errstate(invalid="ignore"):
+        assert arrays.side_by_side(work, np.zeros(1), [np.zeros(1), np.zeros(3)]) == ["ignore", "ignore"]
+    with np.errstate(invalid="raise"):
+        assert arrays.side_by_side(work, np.zeros(1), [np.zeros(1), np.zeros(3)]) == ["raise", "raise"]
+    with pytest.raises(ValueError, match="two"):
+        arrays.side_by_side(work, np.zeros(1), [np.zeros(1), np.zeros(2)])
+    assert arrays.side_by_side(work, np.zeros(1), []) == []

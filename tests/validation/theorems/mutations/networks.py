@@ -71,19 +71,19 @@ def forward_mode_of_the_last_layer_alone(patch):
 @caught_by("gradient-differences", "forward-mode-differences", "fisher-dense", "fisher-gauss-newton", "cumulants")
 def slope_of_tanh(patch):
     """1 − φ in place of 1 − φ²."""
-    patch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], slope=lambda a: 1 - a))
+    patch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], times_slope=lambda a, t: (1 - a) * t))
 
 
 @caught_by("gradient-differences", "forward-mode-differences", "fisher-monte-carlo", "corollary-2-logistic-tanh")
 def slope_of_logistic(patch):
     """φ in place of φ(1 − φ)."""
-    patch.setitem(ACTIVATIONS, "logistic", replace(ACTIVATIONS["logistic"], slope=lambda a: a))
+    patch.setitem(ACTIVATIONS, "logistic", replace(ACTIVATIONS["logistic"], times_slope=lambda a, t: a * t))
 
 
 @caught_by("gradient-differences", "forward-mode-differences", "exact-for-one-case")
 def slope_of_softplus(patch):
     """e^−φ in place of 1 − e^−φ."""
-    patch.setitem(ACTIVATIONS, "softplus", replace(ACTIVATIONS["softplus"], slope=lambda a: np.exp(-a)))
+    patch.setitem(ACTIVATIONS, "softplus", replace(ACTIVATIONS["softplus"], times_slope=lambda a, t: np.exp(-a) * t))
 
 
 @caught_by("gradient-differences", "forward-mode-differences", "corollary-2-logistic-tanh")
