@@ -36,8 +36,8 @@ def loss_and_gradient(forward_pass: ForwardPass, Y: Array, eta: float) -> tuple[
     gradient = [eta * W for W in parameters]
 
     def accumulate(rows: slice, activities: Activities, Dz: Array) -> None:
-        for total, part in zip(gradient, forward_pass.pull_back(activities, Dz), strict=True):
-            total += part / m
+        for total, part in zip(gradient, forward_pass.pull_back(activities, Dz / m), strict=True):
+            total += part
 
     return _loss(forward_pass, Y, eta, visit=accumulate), gradient
 
@@ -75,6 +75,10 @@ def require_sound(likelihood: Likelihood, X: Array, Y: Array, h: float, excess: 
         likelihood.check_targets(to_numpy(Y))
 
 
+EVALUATED = 1000
+"""Cases evaluated at once: as nothing is kept of them, more would only take more memory."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Values on all cases, on the host."""
@@ -100,7 +104,7 @@ def evaluate(
         if mistakes is not None:
             wrong.append(xp.sum(xp.astype(mistakes(activities.z, Y[rows, :]), xp.float64)))
 
-    value = _loss(ForwardPass(network, parameters, X, chunk_size), Y, eta, visit=count)
+    value = _loss(ForwardPass(network, parameters, X, min(chunk_size, EVALUATED)), Y, eta, visit=count)
     h, error, excess, *counts = (float(x) for x in read_scalars(value.h, value.error, value.excess, *wrong))
     require_sound(network.likelihood, X, Y, h, excess)
     constant = network.likelihood.constant(network.sizes[-1])

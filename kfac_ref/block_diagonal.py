@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autodiff import arrays
 from autodiff.arrays import Array
 from autodiff.network import Parameters
 from kfac_ref import kronecker
@@ -27,7 +28,9 @@ class BlockDiagonalInverse:
 
 def invert(damped: DampedFactors) -> BlockDiagonalInverse:
     """F̆⁻¹ from the factorised damped factors."""
-    return BlockDiagonalInverse([R.T @ R for R in damped.A], [R.T @ R for R in damped.G])
+    roots = damped.A + damped.G
+    inverses = arrays.side_by_side(lambda R: R.T @ R, roots[0], roots, costs=[R.shape[0] for R in roots])
+    return BlockDiagonalInverse(inverses[: len(damped.A)], inverses[len(damped.A) :])
 
 
 def approximate(factors: Factors) -> Factors:

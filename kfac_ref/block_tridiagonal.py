@@ -16,6 +16,10 @@ from autodiff.network import Parameters
 from kfac_ref import kronecker
 from kfac_ref.damping import DampedFactors
 from kfac_ref.factors import Blocks, Factors, mirrored
+from kfac_ref.kronecker import PairInverse, Pencil
+
+REDUCED = 0.6
+"""The rank, as a part of the size, up to which Σ's second term counts as one of low rank."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,8 @@ class BlockTridiagonalInverse:
     """Ψᴬ_{i−1,i}, i = 1 … ℓ−1."""
     Psi_G: list[Array]
     """Ψᴳ_{i,i+1}."""
-    K1: list[Array]
-    """Σ_{i|i+1}⁻¹ by App. B: see `kronecker.PairInverse`."""
-    K2: list[Array]
-    reciprocals: list[Array]
+    Sigma_inverse: list[PairInverse]
+    """Σ_{i|i+1}⁻¹, by App. B."""
     last: list[Array]
     """Σ_ℓ⁻¹: Ā_{ℓ−1,ℓ−1}⁻¹ and G_{ℓ,ℓ}⁻¹."""
 
@@ -39,8 +41,7 @@ class BlockTridiagonalInverse:
         # Ξ: U_i = V_i − Ψᴳ V_{i+1} Ψᴬᵀ
         U = [v - kronecker.product(P_A, P_G, v_next) for v, v_next, (P_A, P_G) in zip(V[:-1], V[1:], Psi, strict=True)]
         # Λ: Σ⁻¹ per layer
-        pairs = zip(self.K1, self.K2, self.reciprocals, strict=True)
-        U = [kronecker.PairInverse(*pair).solve(u) for pair, u in zip(pairs, U, strict=True)]
+        U = [pair.solve(u) for pair, u in zip(self.Sigma_inverse, U, strict=True)]
         U.append(kronecker.product(self.last[0], self.last[1], V[-1]))
         # Ξᵀ: U_i − Ψᴳᵀ U_{i−1} Ψᴬ
         below = [kronecker.product(P_A.T, P_G.T, u) for u, (P_A, P_G) in zip(U[:-1], Psi, strict=True)]
@@ -49,27 +50,37 @@ class BlockTridiagonalInverse:
 
 def invert(factors: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
     """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones."""
-    Psi_A, Psi_G, pairs = [], [], []
-    for i in range(1, factors.layers):
-        P_A, C = _regress(factors.A[i - 1, i], damped.A[i])
-        P_G, D = _regress(factors.G[i, i + 1], damped.G[i])
-        Psi_A.append(P_A)
-        Psi_G.append(P_G)
-        pairs.append(kronecker.factorise_pair(damped.A[i - 1], damped.G[i - 1], C, D, sign=-1, clip=True))
+    layers = range(1, factors.layers)
+    cross_A, cross_G = [factors.A[i - 1, i] for i in layers], [factors.G[i, i + 1] for i in layers]
+    reduced = [_low_rank(A, G) for A, G in zip(cross_A, cross_G, strict=True)]
+    cross, own, following = cross_A + cross_G, damped.A[:-1] + damped.G[:-1], damped.A[1:] + damped.G[1:]
+    sizes = [x.shape[0] for x in cross]
+    sides = arrays.side_by_side(_eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
+    sides_A, sides_G = sides[: len(layers)], sides[len(layers) :]
     return BlockTridiagonalInverse(
-        Psi_A,
-        Psi_G,
-        [pair.K1 for pair in pairs],
-        [pair.K2 for pair in pairs],
-        [pair.reciprocals for pair in pairs],
+        [Psi for Psi, _ in sides_A],
+        [Psi for Psi, _ in sides_G],
+        [kronecker.pair_inverse(a, g, sign=-1, clip=True) for (_, a), (_, g) in zip(sides_A, sides_G, strict=True)],
         [damped.A[-1].T @ damped.A[-1], damped.G[-1].T @ damped.G[-1]],
     )
 
 
+def _low_rank(cross_A: Array, cross_G: Array) -> bool:
+    """Whether ΨᴬĀΨᴬᵀ ⊗ ΨᴳGΨᴳᵀ has so low a rank that a reduced pencil saves more than applying it costs."""
+    (q, q_), (p, p_) = cross_A.shape, cross_G.shape
+    return min(q, q_) * min(p, p_) <= REDUCED * p * q
+
+
+def _eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
+    """Ψ = X M⁻¹, and the layer's factor with ΨMΨᵀ; X is Ā_{i−1,i} or G_{i,i+1}, and there are roots of the inverses."""
+    Psi, half = _regress(cross, R_next)
+    return Psi, kronecker.pencil(R, half, reduced)
+
+
 def _regress(cross: Array, R: Array) -> tuple[Array, Array]:
-    """Ψ = X M⁻¹ and Ψ M Ψᵀ for X = `cross` and M⁻¹ = RᵀR (§4.1)."""
+    """Ψ = X M⁻¹, and the H with HHᵀ = ΨMΨᵀ, for X = `cross` and M⁻¹ = RᵀR (§4.1)."""
     half = cross @ R.T
-    return half @ R, half @ half.T
+    return half @ R, half
 
 
 def approximate(factors: Factors) -> Factors:

@@ -1,7 +1,7 @@
 """Saving the state of an optimisation, and reading it back to the last bit; no pickles.
 
 A checkpoint is an `.npz`: `meta`, a JSON string of what it belongs to and of the state's numbers, and its arrays as
-`parameters.1`, `factors.A.0.1`, `inverse.K1.2` and so on.
+`parameters.1`, `factors.A.0.1`, `inverse.Psi_A.2` and so on.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from kfac_ref.block_diagonal import BlockDiagonalInverse
 from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.factors import Factors
 from kfac_ref.files import write_whole
+from kfac_ref.implicit_factors import ImplicitFactors, Rows
+from kfac_ref.kronecker import PairInverse
 from kfac_ref.optimizer import State
 from kfac_ref.training import AnyState
 
-FORMAT = 1
+FORMAT = 2
 CLASSES: dict[str, Any] = {
-    c.__name__: c for c in (State, SGDState, Factors, BlockDiagonalInverse, BlockTridiagonalInverse)
+    c.__name__: c
+    for c in (
+        *(State, SGDState, Factors, ImplicitFactors, Rows),
+        *(BlockDiagonalInverse, BlockTridiagonalInverse, PairInverse),
+    )
 }
 
 

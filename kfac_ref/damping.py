@@ -32,15 +32,20 @@ def pi(A: Array, G: Array, norm: str = "trace") -> Array:
     return xp.where(g > 0, xp.sqrt(a) / xp.sqrt(xp.where(g > 0, g, one)), one)
 
 
-def damp(factors: Factors, gamma: float, norm: str = "trace") -> Factors:
-    """Factored Tikhonov: Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, the other blocks as they are (§6.3)."""
+def shifts(factors: Factors, gamma: float, norm: str = "trace") -> list[tuple[Array, Array]]:
+    """π_i γ and γ/π_i of each layer, 0-d: what factored Tikhonov damping adds to the diagonals (§6.3)."""
     if not gamma >= 0:
         raise ValueError(f"gamma must be a number ≥ 0; got {gamma}")
+    ratios = [pi(factors.A[i - 1, i - 1], factors.G[i, i], norm) for i in range(1, factors.layers + 1)]
+    return [(p * gamma, gamma / p) for p in ratios]
+
+
+def damp(factors: Factors, gamma: float, norm: str = "trace") -> Factors:
+    """Factored Tikhonov: Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, the other blocks as they are (§6.3)."""
     A, G = dict(factors.A), dict(factors.G)
-    for i in range(1, factors.layers + 1):
-        a, g = A[i - 1, i - 1], G[i, i]
-        p = pi(a, g, norm)
-        A[i - 1, i - 1], G[i, i] = arrays.add_to_diagonal(a, p * gamma), arrays.add_to_diagonal(g, gamma / p)
+    for i, (a, g) in enumerate(shifts(factors, gamma, norm), start=1):
+        A[i - 1, i - 1] = arrays.add_to_diagonal(A[i - 1, i - 1], a)
+        G[i, i] = arrays.add_to_diagonal(G[i, i], g)
     return Factors(A, G)
 
 
@@ -62,16 +67,21 @@ def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedFact
     A factor that is not positive definite raises nothing here: see `DampedFactors.pivots`, and
     `require_positive_definite` for them once they have been read from the device.
     """
-    damped = damp(factors, gamma, norm)
-    A: list[Array] = []
-    G: list[Array] = []
-    pivots = []
-    for i in range(1, factors.layers + 1):
-        for roots, block in ((A, damped.A[i - 1, i - 1]), (G, damped.G[i, i])):
-            root, pivot = arrays.inverse_square_root(block)
-            roots.append(root)
-            pivots.append(pivot)
-    return DampedFactors(A, G, namespace(A[0]).reshape(namespace(A[0]).stack(pivots), (-1, 2)))
+    layers = range(1, factors.layers + 1)
+    blocks = [factors.A[i - 1, i - 1] for i in layers] + [factors.G[i, i] for i in layers]
+    values = [value for side in zip(*shifts(factors, gamma, norm), strict=True) for value in side]
+
+    def root(block: Array, value: Array) -> tuple[Array, Array]:
+        return arrays.inverse_square_root(arrays.add_to_diagonal(block, value))
+
+    sizes = [block.shape[0] for block in blocks]
+    roots, pivots = zip(*arrays.side_by_side(root, blocks[0], blocks, values, costs=sizes), strict=True)
+    xp = namespace(*blocks)
+    return DampedFactors(
+        A=list(roots[: factors.layers]),
+        G=list(roots[factors.layers :]),
+        pivots=xp.reshape(xp.stack(pivots), (2, -1)).T,
+    )
 
 
 def require_positive_definite(pivots: np.ndarray, gamma: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from autodiff.arrays import Array, namespace
+from autodiff.arrays import Array, combination, namespace
 from autodiff.passes import ForwardPass
 from kfac_ref import cotangents
 from kfac_ref.cotangents import Cotangents
@@ -20,6 +20,11 @@ class Factors:
 
     A: Blocks
     G: Blocks
+
+    @property
+    def explicit(self) -> Factors:
+        """Themselves: see `implicit_factors`."""
+        return self
 
     @property
     def layers(self) -> int:
@@ -111,7 +116,7 @@ def running_average(old: Factors | None, new: Factors, epsilon: float) -> Factor
         return new
 
     def average(a: Blocks, b: Blocks) -> Blocks:
-        return {index: epsilon * a[index] + (1 - epsilon) * b[index] for index in b}
+        return {index: combination(epsilon, a[index], 1 - epsilon, b[index]) for index in b}
 
     return Factors(average(old.A, new.A), average(old.G, new.G))
 

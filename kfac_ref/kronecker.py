@@ -39,8 +39,11 @@ def unflatten(theta: Array, shapes: Sequence[tuple[int, int]]) -> list[Array]:
 
 
 def product(A: Array, B: Array, X: Array) -> Array:
-    """(A⊗B) vec(X) as a matrix: B X Aᵀ."""
-    return B @ X @ A.T
+    """(A⊗B) vec(X) as a matrix, B X Aᵀ, by the cheaper order of the two products."""
+    (q_, q), (p_, p) = A.shape, B.shape
+    if p_ * q * (p + q_) <= p * q_ * (q + p_):
+        return (B @ X) @ A.T
+    return B @ (X @ A.T)
 
 
 def dense(A: Array, B: Array) -> Array:
@@ -56,19 +59,52 @@ def as_block(moments: Array) -> Array:
 
 
 @dataclass(frozen=True)
+class Pencil:
+    """A positive definite A and a symmetric C, diagonalised together (App. B)."""
+
+    K: Array
+    """With KKᵀ = A⁻¹ and KᵀCK = diag(s), (n, n); or, if reduced, the J of `pencil`."""
+    s: Array
+    inverse: Array | None = None
+    """A⁻¹ beside a J."""
+
+
+def pencil(R: Array, H: Array, reduced: bool = False) -> Pencil:
+    """K = RᵀE and s, with RCRᵀ = E diag(s) Eᵀ, of A⁻¹ = RᵀR and C = HHᵀ.
+
+    If reduced, J = A⁻¹HV and s, with HᵀA⁻¹H = V diag(s) Vᵀ, which is K diag(s)^½ without its columns of 0: an
+    eigenproblem of the size of H's shorter side.
+    """
+    Y = R @ H
+    if reduced and H.shape[1] < H.shape[0]:
+        s, V = arrays.eigh(Y.T @ Y)
+        return Pencil(R.T @ (Y @ V), s, R.T @ R)
+    s, E = arrays.eigh(Y @ Y.T)
+    K = R.T @ E
+    return Pencil(K * namespace(s).sqrt(arrays.positive_part(s)), s, R.T @ R) if reduced else Pencil(K, s)
+
+
+@dataclass(frozen=True)
 class PairInverse:
-    """(A⊗B ± C⊗D)⁻¹, factorised once by `factorise_pair`, applied to many X (App. B)."""
+    """(A⊗B ± C⊗D)⁻¹, factorised once, applied to many X (App. B)."""
 
     K1: Array
-    """K₁ = R_Aᵀ E₁ with R_A C R_Aᵀ = E₁ diag(s₁) E₁ᵀ, for an inverse square root R_AᵀR_A = A⁻¹."""
+    """Of A and C."""
     K2: Array
-    """K₂ = R_Bᵀ E₂ with R_B D R_Bᵀ = E₂ diag(s₂) E₂ᵀ."""
+    """Of B and D."""
     reciprocals: Array
-    """1 ⊘ (1 1ᵀ ± s₂ s₁ᵀ)."""
+    """1 ⊘ (1 1ᵀ ± s₂ s₁ᵀ); beside A⁻¹ and B⁻¹ ∓ that."""
+    A_inverse: Array | None = None
+    B_inverse: Array | None = None
 
     def solve(self, X: Array) -> Array:
-        """(A⊗B ± C⊗D)⁻¹ vec(X) as a matrix: K₂ [(K₂ᵀ X K₁) ⊘ (1 1ᵀ ± s₂ s₁ᵀ)] K₁ᵀ."""
-        return self.K2 @ ((self.K2.T @ X @ self.K1) * self.reciprocals) @ self.K1.T
+        """(A⊗B ± C⊗D)⁻¹ vec(X) as a matrix.
+
+        K₂ [(K₂ᵀ X K₁) ⊘ (1 1ᵀ ± s₂ s₁ᵀ)] K₁ᵀ; with reduced pencils B⁻¹ X A⁻¹ ∓ J₂ [(J₂ᵀ X J₁) ⊘ (1 1ᵀ ± s₂ s₁ᵀ)] J₁ᵀ,
+        which is the same as J = K diag(s)^½ and 1/(1 ± st) = 1 ∓ st/(1 ± st), or by Woodbury's identity.
+        """
+        U = product(self.K1, self.K2, product(self.K1.T, self.K2.T, X) * self.reciprocals)
+        return U if self.A_inverse is None else product(self.A_inverse, self.B_inverse, X) + U
 
 
 def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: bool = False) -> PairInverse:
@@ -78,22 +114,32 @@ def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: 
     ----------
     R_A, R_B : inverse square roots of the positive definite A and B, RᵀR being the inverse.
     C, D : symmetric, of the shapes of A and B.
+    sign, clip : as of `pair_inverse`.
+    """
+    s1, E1 = arrays.eigh(R_A @ C @ R_A.T)
+    s2, E2 = arrays.eigh(R_B @ D @ R_B.T)
+    return pair_inverse(Pencil(R_A.T @ E1, s1), Pencil(R_B.T @ E2, s2), sign, clip)
+
+
+def pair_inverse(first: Pencil, second: Pencil, sign: int, clip: bool = False) -> PairInverse:
+    """(A⊗B ± C⊗D)⁻¹ from the pencils of A and C, and of B and D, both reduced or neither.
+
+    Parameters
+    ----------
     sign : +1 or −1.
     clip : for sign −1 and C⊗D ≤ A⊗B in exact arithmetic: treat what rounding does to that as the authors' program does:
         spectra above 1 are clipped to 1, and a denominator that is then exactly 0 is replaced by 1.
     """
-    K1, s1 = _scaled_eigenvectors(R_A, C)
-    K2, s2 = _scaled_eigenvectors(R_B, D)
+    s1, s2 = first.s, second.s
     xp = namespace(s1)
     if clip:
         s1, s2 = arrays.at_most_one(s1), arrays.at_most_one(s2)
     denominators = 1 + sign * s2[:, None] * s1[None, :]
+    singular = denominators == 0
     if clip:
-        denominators = xp.where(denominators == 0, xp.ones_like(denominators), denominators)
-    return PairInverse(K1, K2, 1 / denominators)
-
-
-def _scaled_eigenvectors(R: Array, C: Array) -> tuple[Array, Array]:
-    """K = RᵀE and s with R C Rᵀ = E diag(s) Eᵀ."""
-    s, E = arrays.eigh(R @ C @ R.T)
-    return R.T @ E, s
+        denominators = xp.where(singular, xp.ones_like(denominators), denominators)
+    reciprocals = 1 / denominators
+    if first.inverse is not None:
+        # a denominator replaced by 1 leaves A⁻¹ and B⁻¹ alone
+        reciprocals = xp.where(singular, xp.zeros_like(reciprocals), -sign * reciprocals)
+    return PairInverse(first.K, second.K, reciprocals, first.inverse, second.inverse)

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autodiff.arrays import Array, read_scalars
+from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, quadratic, targets
+from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, implicit_factors, quadratic, targets
 from kfac_ref.block_diagonal import BlockDiagonalInverse
 from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.factors import Factors
+from kfac_ref.implicit_factors import ImplicitFactors
 from kfac_ref.quadratic import InnerProducts
 from kfac_ref.settings import CommonSettings, Settings
 
@@ -55,7 +56,7 @@ class State:
     """Iterations done when the running averages were last restarted."""
     delta: Parameters | None = None
     """δ₀, the previous update."""
-    factors: Factors | None = None
+    factors: Factors | ImplicitFactors | None = None
     """Running averages."""
     inverse: Inverse | None = None
     """F₀⁻¹ as it was last computed; None: to be computed at the next iteration."""
@@ -171,9 +172,11 @@ class KFAC:
         # 5. the best candidate, the first of equals; the step
         best = min(usable, key=lambda c: models[c].change)
         model, direction = models[best], directions[best]
-        delta = [model.alpha * d for d in direction]
         if previous:
-            delta = [d + model.mu * d0 for d, d0 in zip(delta, previous[0], strict=True)]
+            pairs = zip(direction, previous[0], strict=True)
+            delta = [combination(model.alpha, d, model.mu, d0) for d, d0 in pairs]
+        else:
+            delta = [model.alpha * d for d in direction]
         parameters = [W + d for W, d in zip(state.parameters, delta, strict=True)]
 
         # 6. λ, by how well M predicted the change of h
@@ -210,16 +213,18 @@ class KFAC:
             direction=direction,
         )
 
-    def update_factors(self, state: State, forward_pass: ForwardPass, sampled: Array | None) -> Factors:
+    def update_factors(
+        self, state: State, forward_pass: ForwardPass, sampled: Array | None
+    ) -> Factors | ImplicitFactors:
         """§5: ε·old + (1−ε)·new, the new ones from the first ⌈τ₁m⌉ cases; a subclass may add what its inverses need."""
         s, cases = self.settings, math.ceil(self.settings.tau1 * forward_pass.cases)
         if sampled is None:
             sample = sampled_targets(state, forward_pass, cases)
         else:
             sample = targets.given(forward_pass, cases, sampled)
-        new = factors.estimate(forward_pass, sample, cases, s.tridiagonal)
         epsilon = factors.averaging_weight(state.k + 1 - state.restart, s.epsilon_max)
-        return factors.running_average(state.factors, new, epsilon)
+        running = implicit_factors.average(state.factors, forward_pass, sample, cases, s.tridiagonal, epsilon)
+        return running.explicit if self.inversion_due(state) else running
 
     def inversion_due(self, state: State) -> bool:
         """Whether the coming iteration computes inverses: if T₃ divides it, for k ≤ 3, and where there is none (§8)."""
@@ -227,7 +232,7 @@ class KFAC:
         return k % self.settings.T3 == 0 or k <= 3 or state.inverse is None
 
     def inverses(
-        self, state: State, running: Factors, gammas: list[float], refresh: bool
+        self, state: State, running: Factors | ImplicitFactors, gammas: list[float], refresh: bool
     ) -> tuple[list[Inverse], dict[float, Array]]:
         """F₀⁻¹, or what a subclass has in its place with `apply`, for each γ, and the pivots of those computed now: all
         at a refresh (§8), otherwise those for a γ other than the present one."""
@@ -238,10 +243,15 @@ class KFAC:
             if state.inverse is not None and not refresh and (gamma == state.gamma or not s.candidates_inverted):
                 found.append(state.inverse)
                 continue
-            damped = damping.factorise(running, gamma, s.pi_norm)
-            pivots[gamma] = damped.pivots
-            found.append(block_tridiagonal.invert(running, damped) if s.tridiagonal else block_diagonal.invert(damped))
+            inverse, pivots[gamma] = self._invert(running.explicit, gamma)
+            found.append(inverse)
         return found, pivots
+
+    def _invert(self, running: Factors, gamma: float) -> tuple[Inverse, Array]:
+        damped = damping.factorise(running, gamma, self.settings.pi_norm)
+        if self.settings.tridiagonal:
+            return block_tridiagonal.invert(running, damped), damped.pivots
+        return block_diagonal.invert(damped), damped.pivots
 
     def _average(self, state: State, parameters: Parameters) -> Parameters:
         """§13: θ̄ ← ξθ̄ + (1−ξ)θ, counted from `average_from`; before that θ̄ is θ."""
@@ -249,7 +259,7 @@ class KFAC:
         if count <= 1:
             return parameters
         xi = min(1 - 1 / count, self.settings.xi_max)
-        return [xi * a + (1 - xi) * W for a, W in zip(state.averaged, parameters, strict=True)]
+        return [combination(xi, a, 1 - xi, W) for a, W in zip(state.averaged, parameters, strict=True)]
 
 
 def sampled_targets(state: State, forward_pass: ForwardPass, cases: int) -> targets.Targets:

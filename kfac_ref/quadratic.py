@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autodiff.arrays import Array, inner, namespace
+from autodiff.arrays import Array, gram
 from autodiff.network import Parameters
 from autodiff.passes import ForwardPass
 from kfac_ref import fisher
@@ -41,12 +41,10 @@ def inner_products(
     forward_pass: ForwardPass, gradient: Parameters, directions: Sequence[Parameters], cases: int
 ) -> InnerProducts:
     """The inner products of `directions` on the device, F being the mean over the first `cases` cases (⌈τ₂m⌉)."""
-    forms = fisher.quadratic_forms(forward_pass, directions, cases)
-    xp = namespace(forms)
-    r = len(directions)
-    upper = {(a, b): inner(directions[a], directions[b]) for a in range(r) for b in range(a, r)}
-    dots = xp.reshape(xp.stack([upper[min(a, b), max(a, b)] for a in range(r) for b in range(r)]), (r, r))
-    return InnerProducts(forms, dots, xp.stack([inner(gradient, v) for v in directions]))
+    products = gram([gradient, *directions])
+    return InnerProducts(
+        forms=fisher.quadratic_forms(forward_pass, directions, cases), dots=products[1:, 1:], slopes=products[0, 1:]
+    )
 
 
 def minimise(products: InnerProducts, damping: float, pick: Sequence[int]) -> Minimiser:

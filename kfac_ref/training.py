@@ -66,6 +66,8 @@ def iterate(optimizer: Any, state: AnyState, data: Data) -> Iterator[tuple[AnySt
         m = minibatch_size(state.k + 1, s.m1, data.X.shape[0], s.full_batch_at)
         state, record = optimizer.step(state, minibatch(data, state.seed, state.k + 1, m))
         yield state, record, time.perf_counter() - start
+        # its gradient and Δ are not held while the next iteration computes its own
+        del record
 
 
 def evaluate_all(network: Network, state: AnyState, data: Data, eta: float, chunk_size: int) -> dict[str, float | None]:

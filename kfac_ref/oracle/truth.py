@@ -134,7 +134,8 @@ def _conditioning(A: Array, R: Array) -> float:
 def _tridiagonal(case: Case, exact: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
     """F̂⁻¹; ValueError where a Σ_{i|i+1} is singular, or so nearly that rounding decides."""
     F_hat = block_tridiagonal.invert(exact, damped)
-    for i, reciprocals in enumerate(F_hat.reciprocals, start=1):
+    for i, pair in enumerate(F_hat.Sigma_inverse, start=1):
+        reciprocals = pair.reciprocals
         xp = namespace(reciprocals)
         # the spectra ascend, so the last is the largest, unless its denominator was 0 and replaced
         last, largest, smallest = read_scalars(reciprocals[-1, -1], xp.max(reciprocals), xp.min(reciprocals))

@@ -127,7 +127,8 @@ def test_nothing_in_it_is_pickled_and_anybody_can_read_it(saved):
     with np.load(path, allow_pickle=False) as archive:
         meta = json.loads(str(archive["meta"]))
         np.testing.assert_array_equal(archive["parameters.1"], state.parameters[0])
-        np.testing.assert_array_equal(archive["factors.A.0.1"], state.factors.A[0, 1])
+        np.testing.assert_array_equal(archive["factors.old.A.0.1"], state.factors.old.A[0, 1])
+        np.testing.assert_array_equal(archive["factors.estimates.1.g.2"], state.factors.estimates[0].g[1])
     assert (meta["format"], meta["network"], meta["seconds"]) == (checkpoints.FORMAT, str(NETWORK), 12.25)
 
 
@@ -292,9 +293,9 @@ def meta_with(path, change):
     return rewritten(path, apply)
 
 
-@pytest.mark.parametrize("wrong", [2, 0, None, "1"])
+@pytest.mark.parametrize("wrong", [1, 3, 0, None, "2"])
 def test_another_format(saved, wrong):
-    refused(meta_with(saved[0], lambda meta: meta | {"format": wrong}), f"format {wrong}, expected 1")
+    refused(meta_with(saved[0], lambda meta: meta | {"format": wrong}), f"format {wrong}, expected 2")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +320,7 @@ def test_what_it_says_of_itself_makes_no_sense(saved, change):
 
 
 def test_an_array_is_missing(saved):
-    refused(rewritten(saved[0], lambda arrays: arrays.pop("factors.G.2.2")), "factors.G.2.2")
+    refused(rewritten(saved[0], lambda arrays: arrays.pop("factors.old.G.2.2")), "factors.old.G.2.2")
 
 
 def test_parameters_of_another_shape(saved):

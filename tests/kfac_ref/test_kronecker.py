@@ -118,3 +118,43 @@ def test_without_clip_a_singular_pair_is_not_hidden(like):
     with np.errstate(divide="ignore", invalid="ignore"):
         pair = kronecker.factorise_pair(*to(like, eye, eye, eye, eye), sign=-1)
     assert np.all(np.isinf(to_numpy(pair.reciprocals)))
+
+
+# --- reduced pencils -------------------------------------------------------------------------------------------------
+
+
+def difference(rng, n: int, r: int) -> tuple[np.ndarray, np.ndarray]:
+    """A positive definite A (n, n), and H (n, r) with HHᵀ ≤ 0.8 A."""
+    A, H = positive_definite(rng, n), rng.standard_normal((n, r))
+    return A, H * np.sqrt(0.8 / np.linalg.eigvals(np.linalg.solve(A, H @ H.T)).real.max())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("ranks", [(2, 1), (4, 3), (6, 2), (5, 7)])
+def test_reduced_pencils(like, rng, ranks, sign):
+    """(A⊗B ± HHᵀ⊗KKᵀ)⁻¹ where H and K are tall, square or wide, beside the dense inverse and the full pencils."""
+    (A, H), (B, K), X = difference(rng, 4, ranks[0]), difference(rng, 3, ranks[1]), rng.standard_normal((3, 4))
+    R_A, R_B = inverse_square_root(rng, A), inverse_square_root(rng, B)
+    operands = to(like, R_A, H), to(like, R_B, K)
+    dense = np.linalg.solve(np.kron(A, B) + sign * np.kron(H @ H.T, K @ K.T), X.flatten(order="F"))
+    for reduced in (True, False):
+        pencils = [kronecker.pencil(*operand, reduced=reduced) for operand in operands]
+        there = kronecker.pair_inverse(*pencils, sign=sign, clip=sign < 0).solve(to(like, X))
+        assert_close(there, dense.reshape((3, 4), order="F"), like)
+
+
+def test_a_reduced_pencil_is_no_larger_than_it_must_be(rng):
+    A, H = difference(rng, 5, 2)
+    found = kronecker.pencil(inverse_square_root(rng, A), H, reduced=True)
+    assert found.K.shape == (5, 2) and found.s.shape == (2,)
+    np.testing.assert_allclose(found.inverse, np.linalg.inv(A), atol=1e-12)
+    np.testing.assert_allclose(found.K.T @ A @ found.K, np.diag(found.s), atol=1e-12)
+
+
+def test_clip_of_a_singular_reduced_pair(like):
+    """As with full pencils a denominator that is 0 counts as 1: nothing is added to A⁻¹⊗B⁻¹ there."""
+    eye, H, K = np.eye(2), np.diag([2.0, 0.5]) ** 0.5, np.eye(2)[:, :1]
+    X = np.array([[1.0, 2.0], [3.0, 4.0]])
+    pencils = [kronecker.pencil(*to(like, eye, x), reduced=True) for x in (H, K)]
+    there = kronecker.pair_inverse(*pencils, sign=-1, clip=True).solve(to(like, X))
+    assert_close(there, np.array([[1.0, 2.0 / (1 - 0.5)], [3.0, 4.0]]), like)

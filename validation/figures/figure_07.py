@@ -83,7 +83,7 @@ def measure(prepared: Prepared, state: State, gammas: Sequence[float] | np.ndarr
     batch = training.minibatch(data, state.seed, state.k + 1, m)
     forward_pass = ForwardPass(network, state.parameters, batch.X, settings.chunk_size)
     _, gradient = loss_and_gradient(forward_pass, batch.Y, settings.eta)
-    basis = nonnegative(ekfac.eigenbasis(state.factors))
+    basis = nonnegative(ekfac.eigenbasis(state.factors.explicit))
     X, Y = data.X[:cases, :], data.Y[:cases, :]
 
     def h(parameters: Parameters) -> float:
@@ -92,7 +92,7 @@ def measure(prepared: Prepared, state: State, gammas: Sequence[float] | np.ndarr
     before = h(state.parameters)
     improvement, alpha = np.full((2, len(DAMPINGS), len(LENGTHS), len(gammas)), np.nan)
     for c, gamma in enumerate(gammas):
-        directions = updates(state.factors, basis, gradient, float(gamma), settings.pi_norm)
+        directions = updates(state.factors.explicit, basis, gradient, float(gamma), settings.pi_norm)
         every = list(directions.values())
         products = quadratic.inner_products(forward_pass, gradient, every, math.ceil(settings.tau2 * m))
         on_host = InnerProducts(*read_scalars(*products))

@@ -17,6 +17,7 @@ from kfac_ref import ekfac, factors
 from kfac_ref.ekfac import Eigenbasis
 from kfac_ref.experiment import Experiment, Prepared, prepare
 from kfac_ref.factors import Factors
+from kfac_ref.implicit_factors import ImplicitFactors
 from kfac_ref.optimizer import KFAC, Batch, Record, State, sampled_targets
 from kfac_ref.settings import Settings
 from validation.figures.course import course, first_below, panels, spread
@@ -93,7 +94,7 @@ class EigenbasisKFAC(KFAC):
         if sampled is None:
             draw = sampled_targets(state, forward_pass, cases)
             sampled = namespace(forward_pass.X).concat([draw(rows, a.z) for rows, a in forward_pass.chunks(cases)])
-        running, old = super().update_factors(state, forward_pass, sampled), state.factors
+        running, old = super().update_factors(state, forward_pass, sampled).explicit, state.factors
         if self.inversion_due(state) or not isinstance(old, ScaledFactors):
             basis = ekfac.eigenbasis(running)
             s, updates = basis.kronecker_diagonal(), 1
@@ -108,7 +109,7 @@ class EigenbasisKFAC(KFAC):
         return ScaledFactors(running.A, running.G, basis, s, updates)
 
     def inverses(
-        self, state: State, running: Factors, gammas: list[float], refresh: bool
+        self, state: State, running: Factors | ImplicitFactors, gammas: list[float], refresh: bool
     ) -> tuple[list[Any], dict[float, Array]]:
         """An `EigenbasisInverse` for each γ, none of which needs a factorisation, and no pivots."""
         assert isinstance(running, ScaledFactors)

@@ -96,7 +96,7 @@ def kfac(
         z.append(found)
         used.append(sampled)
         assert state.factors is not None
-        condition = max(condition, largest_condition(state.factors))
+        condition = max(condition, largest_condition(state.factors.explicit))
     return Path(z, used, condition)
 
 

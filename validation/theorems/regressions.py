@@ -73,8 +73,12 @@ def neighbours(instance: Instance) -> Deviation:
 
 def _neighbour(ours: block_tridiagonal.BlockTridiagonalInverse, i: int) -> tuple[np.ndarray, np.ndarray]:
     """Ψ and Σ⁻¹ of the i-th layer, counted from 0, as matrices."""
-    K = np.kron(ours.K1[i], ours.K2[i])
-    return np.kron(ours.Psi_A[i], ours.Psi_G[i]), (K * ours.reciprocals[i].flatten(order="F")) @ K.T
+    pair = ours.Sigma_inverse[i]
+    K = np.kron(pair.K1, pair.K2)
+    precision = (K * pair.reciprocals.flatten(order="F")) @ K.T
+    if pair.A_inverse is not None:
+        precision += np.kron(pair.A_inverse, pair.B_inverse)
+    return np.kron(ours.Psi_A[i], ours.Psi_G[i]), precision
 
 
 def sampled_gradients(instance: Instance) -> Deviation:

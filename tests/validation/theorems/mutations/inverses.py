@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from autodiff import arrays
@@ -45,10 +47,8 @@ def kronecker_product_the_other_way(patch):
 @caught_by("pair-inverse", "neighbours", *TRIDIAGONAL)
 def sign_of_a_pair(patch):
     """A⊗B + C⊗D in place of A⊗B − C⊗D."""
-    pair = kronecker.factorise_pair
-    patch.setattr(
-        kronecker, "factorise_pair", lambda R_A, R_B, C, D, sign, clip=False: pair(R_A, R_B, C, D, -sign, clip)
-    )
+    pair = kronecker.pair_inverse
+    patch.setattr(kronecker, "pair_inverse", lambda first, second, sign, clip=False: pair(first, second, -sign, clip))
 
 
 @caught_by("pair-inverse", "neighbours", *TRIDIAGONAL)
@@ -57,8 +57,8 @@ def denominators_of_a_pair_transposed(patch):
     after(
         patch,
         kronecker,
-        "factorise_pair",
-        lambda pair, *_, **__: PairInverse(pair.K1, pair.K2, transposed(pair.reciprocals)),
+        "pair_inverse",
+        lambda pair, *_, **__: replace(pair, reciprocals=transposed(pair.reciprocals)),
     )
 
 
@@ -67,7 +67,8 @@ def pair_multiplied_by_its_denominators(patch):
     """⊙ in place of ⊘."""
 
     def solve(self, X):
-        return self.K2 @ ((self.K2.T @ X @ self.K1) / self.reciprocals) @ self.K1.T
+        U = self.K2 @ ((self.K2.T @ X @ self.K1) / self.reciprocals) @ self.K1.T
+        return U if self.A_inverse is None else U + self.B_inverse @ X @ self.A_inverse
 
     patch.setattr(PairInverse, "solve", solve)
 
@@ -100,23 +101,13 @@ def pi_of_norms_undivided(patch):
 @caught_by("damped-product", *DAMPED)
 def damping_of_the_other_factor(patch):
     """γ/π for Ā and πγ for G."""
-    pi = damping.pi
-
-    def damp(found, gamma, norm="trace"):
-        A, G = dict(found.A), dict(found.G)
-        for i in range(1, found.layers + 1):
-            a, g = A[i - 1, i - 1], G[i, i]
-            p = pi(a, g, norm)
-            A[i - 1, i - 1], G[i, i] = arrays.add_to_diagonal(a, gamma / p), arrays.add_to_diagonal(g, gamma * p)
-        return Factors(A, G)
-
-    patch.setattr(damping, "damp", damp)
+    after(patch, damping, "shifts", lambda found, *_: [(g, a) for a, g in found])
 
 
 @caught_by("damped-product", *DAMPED)
 def damping_of_one_factor(patch):
     """G as it is."""
-    after(patch, damping, "damp", lambda damped, found, *_: Factors(damped.A, found.G))
+    after(patch, damping, "shifts", lambda found, *_: [(a, 0 * g) for a, g in found])
 
 
 @caught_by(
@@ -131,8 +122,8 @@ def damping_of_one_factor(patch):
 )
 def damping_left_in(patch):
     """γ is 1e-4 more than it should be."""
-    damp = damping.damp
-    patch.setattr(damping, "damp", lambda found, gamma, norm="trace": damp(found, gamma + 1e-4, norm))
+    shifts = damping.shifts
+    patch.setattr(damping, "shifts", lambda found, gamma, norm="trace": shifts(found, gamma + 1e-4, norm))
 
 
 # --- F̆ ---------------------------------------------------------------------------------------------------------------
@@ -171,10 +162,10 @@ def psi_of_a_root(patch):
 
 @caught_by("neighbours", *TRIDIAGONAL)
 def sigma_of_a_root(patch):
-    """XRXᵀ in place of ΨMΨᵀ."""
+    """XRRᵀXᵀ in place of ΨMΨᵀ."""
 
     def residual(found, cross, R):
-        return found[0], cross @ R @ cross.T
+        return found[0], cross @ R
 
     after(patch, block_tridiagonal, "_regress", residual)
 
@@ -185,8 +176,7 @@ def _apply(self, V, first=True, last=True):
     U = list(V)
     if first:
         U[:-1] = [v - G @ n @ A.T for v, n, (A, G) in zip(V[:-1], V[1:], Psi, strict=True)]
-    pairs = zip(self.K1, self.K2, self.reciprocals, strict=True)
-    U = [PairInverse(*pair).solve(u) for pair, u in zip(pairs, U[:-1], strict=True)]
+    U = [pair.solve(u) for pair, u in zip(self.Sigma_inverse, U[:-1], strict=True)]
     U.append(self.last[1] @ V[-1] @ self.last[0].T)
     if last:
         U[1:] = [u - G.T @ b @ A for u, b, (A, G) in zip(U[1:], U[:-1], Psi, strict=True)]
