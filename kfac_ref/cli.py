@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import kfac_ref
 from autodiff.names import nearest
-from kfac_ref import datasets, optimizer, plots, reporting, runs
+from kfac_ref import datasets, machine, optimizer, reporting, runs
 from kfac_ref.baselines import SGDSettings
 from kfac_ref.experiment import Experiment, prepare, require_known
 from kfac_ref.oracle import commands as oracle_commands
@@ -105,6 +105,13 @@ def _parser() -> Parser:
     how.add_argument("--seed", type=int, metavar="N", help="of initial parameters, mini-batches, targets (default: 0)")
     how.add_argument("--dtype", metavar="NAME", help="float32 (default) or float64")
     how.add_argument("--backend", metavar="NAME", help="numpy (default) or cupy")
+    how.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help=f"of the BLAS (default: 1 for layers up to {machine.NARROW} wide, else as many as there are cores that no "
+        "other run of yours has taken)",
+    )
     folder = train.add_argument_group("the run's folder")
     folder.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: the next kfac-runs/DATA-N)")
     folder.add_argument(
@@ -112,7 +119,7 @@ def _parser() -> Parser:
         type=Path,
         metavar="DIR",
         help="go on with the run in DIR, as if it had not been interrupted; only --iterations, --seconds, --backend, "
-        "how often to evaluate and save, and where the same --data are can be changed",
+        "--threads, how often to evaluate and save, and where the same --data are can be changed",
     )
     folder.add_argument(
         "--refresh-inverse",
@@ -231,7 +238,8 @@ def _resumed(
 
 def _run(run: runs.Run, plan: runs.Plan) -> int:
     """Train with a progress bar, or with a line for each evaluation where there is no terminal; then draw."""
-    print(reporting.heading(run), flush=True)
+    if warning := machine.blas_warning():
+        print(f"kfac-ref: warning: {warning}", file=sys.stderr)
     caught: list[int] = []
 
     def interrupt(number: int, _frame: Any) -> None:
@@ -248,8 +256,10 @@ def _run(run: runs.Run, plan: runs.Plan) -> int:
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with reporting.progress_bar(plan, run) as bar:
-            run.train(plan, lambda line: _report(bar, plan, line))
+        with run.at_full_speed(plan) as threads:
+            print(reporting.heading(run, threads), flush=True)
+            with reporting.progress_bar(plan, run) as bar:
+                run.train(plan, lambda line: _report(bar, plan, line))
     except optimizer.Diverged as error:
         raise optimizer.Diverged(f"{error}; the last good state is in {run.folder / runs.CHECKPOINT}") from error
     except KeyboardInterrupt:
@@ -272,6 +282,8 @@ def _report(bar: tqdm, plan: runs.Plan, line: dict[str, Any]) -> None:
 
 
 def _plot(options: argparse.Namespace) -> int:
+    from kfac_ref import plots
+
     folders: list[Path] = options.folders
     if options.out.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png; got {options.out}")

@@ -205,8 +205,10 @@ def _data(dataset: Dataset, network: Network, purpose: str, xp: Any, dtype: Any)
                     f"has {array.shape[1]} columns"
                 )
         for name, array in ((f"X{end}", X), (f"Y{end}", targets)):
-            largest = float(np.abs(array).max())
-            if dtype == xp.float32 and largest > float(np.finfo(np.float32).max):
+            if dtype != xp.float32 or array.dtype == np.float32:
+                continue
+            largest = float(max(array.max(), -array.min()))
+            if largest > float(np.finfo(np.float32).max):
                 raise ValueError(
                     f'{name} of "{dataset.name}" holds {largest:g}, too large for float32; use --dtype float64'
                 )

@@ -7,7 +7,6 @@ row i and column j.
 import math
 
 import numpy as np
-from scipy import ndimage
 
 # Half the width of a pen stroke, in pixels.
 PEN_RADIUS = 0.75
@@ -183,6 +182,9 @@ def face_patches(faces: np.ndarray, copies: int, rng: np.random.Generator, size:
     ndarray, (M * copies, size, size), uint8
         Patches of one face follow each other.
     """
+    # takes long to import, and most runs need none of it
+    from scipy import ndimage
+
     count, rows, columns = faces.shape
     patches = np.empty((count, copies, size, size), np.uint8)
     grid = (np.arange(size) + 0.5) / size - 0.5

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from autodiff.arrays import to_numpy
 from autodiff.passes import forward
-from kfac_ref import pca, plots, runs
+from kfac_ref import pca, runs
 from kfac_ref.optimizer import KFAC
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SYMBOLS = {"m": "m", "h": "h", "error": "error", "alpha": "α", "mu": "μ", "lam": "λ", "gamma": "γ"}
 """What is shown of an iteration, by the names in its record."""
@@ -18,8 +21,8 @@ CASES_SHOWN = 16
 CURVE, RECONSTRUCTIONS = "curve.png", "reconstructions.png"
 
 
-def heading(run: runs.Run) -> str:
-    """What is about to be trained, where."""
+def heading(run: runs.Run, threads: int | None) -> str:
+    """What is about to be trained, where, with how many BLAS threads if that is known."""
     p = run.prepared
     cases = f"{p.data.X.shape[0]} training cases"
     if p.data.X_test is not None:
@@ -28,11 +31,14 @@ def heading(run: runs.Run) -> str:
     if isinstance(p.optimizer, KFAC):
         s = p.optimizer.settings
         by = f"K-FAC, {s.inverse}, preset {p.experiment.preset}, λ₀ = {s.lambda0:g}, η = {s.eta:g}"
+    device = p.experiment.backend
+    if threads is not None:
+        device += f", {threads} BLAS thread{'s' if threads > 1 else ''}"
     return (
         f"data      {p.dataset.name}: {p.dataset.source}\n"
         f"          {cases}\n"
         f"network   {p.purpose} {p.network}\n"
-        f"optimizer {by}, {p.experiment.dtype} on {p.experiment.backend}\n"
+        f"optimizer {by}, {p.experiment.dtype} on {device}\n"
         f"folder    {run.folder}"
     )
 
@@ -79,6 +85,9 @@ def errors(line: Mapping[str, Any], between: str) -> str:
 
 def draw(run: runs.Run) -> str:
     """Draw the run's pictures into its folder; the last lines to print."""
+    # only now, as Matplotlib takes longer to import than all else, and training would begin later
+    from kfac_ref import plots
+
     p, lines = run.prepared, runs.read_metrics(run.folder)
     if not run.last:
         return f"nothing evaluated yet; see {run.folder}"
@@ -96,7 +105,9 @@ def draw(run: runs.Run) -> str:
     return "\n".join(said)
 
 
-def _reconstructions(run: runs.Run, code: int) -> plots.Figure:
+def _reconstructions(run: runs.Run, code: int) -> Figure:
+    from kfac_ref import plots
+
     p = run.prepared
     kind, X = ("training", p.data.X) if p.data.X_test is None else ("test", p.data.X_test)
     inputs = X[:CASES_SHOWN, :]

@@ -10,16 +10,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from threadpoolctl import threadpool_limits
 
-from kfac_ref import checkpoints, training
+from autodiff.arrays import device
+from kfac_ref import checkpoints, machine, training
 from kfac_ref.baselines import SGD, SGDState
 from kfac_ref.experiment import Experiment, Prepared
 from kfac_ref.files import write_text
@@ -27,13 +27,11 @@ from kfac_ref.optimizer import Diverged
 
 SETTINGS, METRICS, CHECKPOINT = "settings.json", "metrics.jsonl", "checkpoint.npz"
 FORMAT = 1
-NARROW = 300
-"""The width up to which one BLAS thread serves as well as two."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop, evaluate and save."""
+    """When to stop, evaluate and save, and with how many threads to compute."""
 
     iterations: int | None = None
     """Stop after this many, counted from the first; None: no such bound."""
@@ -43,6 +41,8 @@ class Plan:
     """Iterations between evaluations on all cases; the last is always evaluated."""
     save_every: float = 30.0
     """Seconds between checkpoints; the last state is always saved, and at 0 every state."""
+    threads: int | None = None
+    """Of the BLAS; None: as many as serve (see `machine.at_full_speed`)."""
 
     def __post_init__(self) -> None:
         if self.iterations is not None and self.iterations < 1:
@@ -53,6 +53,8 @@ class Plan:
             raise ValueError(f"evaluate_every must be ≥ 1; got {self.evaluate_every}")
         if not 0 <= self.save_every < math.inf:
             raise ValueError(f"save_every must be finite and ≥ 0; got {self.save_every}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be ≥ 1; got {self.threads}")
 
     def done(self, k: int, seconds: float) -> bool:
         """Whether the run ends after k iterations and so many seconds."""
@@ -85,13 +87,11 @@ class Run:
         """
         saved = time.perf_counter()
         sound = self.state, self.seconds
-        # for narrow layers a second BLAS thread gains next to nothing, and loses much where other programs run
-        threads = 1 if max(self.prepared.network.sizes) <= NARROW else None
         # what overflows is found by the optimizer, which says so
         with (
             open(self.folder / METRICS, "a", encoding="utf-8") as metrics,
             np.errstate(over="ignore", invalid="ignore"),
-            threadpool_limits(threads),
+            self.at_full_speed(plan),
         ):
             try:
                 iterations = training.iterate(self.prepared.optimizer, self.state, self.prepared.data)
@@ -100,6 +100,7 @@ class Run:
                     state, record, seconds = next(iterations)
                     seconds += self.seconds
                     line: dict[str, Any] = training.scalars(record) | {"seconds": round(seconds, 6)}
+                    del record
                     if state.k % plan.evaluate_every == 0 or self.stop or plan.done(state.k, seconds):
                         line |= self._evaluate(state)
                     _append(metrics, line)
@@ -118,6 +119,12 @@ class Run:
                 self.save()
             if self.evaluated != self.state.k:
                 self._evaluate(self.state)
+
+    def at_full_speed(self, plan: Plan) -> AbstractContextManager[int | None]:
+        """`machine.at_full_speed` for this run; `train` is within it, whether or not its caller is already."""
+        # the BLAS has nothing to do for arrays that are not on the host
+        widest = max(self.prepared.network.sizes) if device(self.prepared.data.X) == "cpu" else 1
+        return machine.at_full_speed(widest, plan.threads)
 
     def _evaluate(self, state: training.AnyState) -> dict[str, Any]:
         p, settings = self.prepared, self.prepared.optimizer.settings

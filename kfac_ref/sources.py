@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
 # Seconds that a package client may take.
 CLIENT_TIMEOUT = 600
 # Where Debian's package of Fashion-MNIST puts it when it is installed.
@@ -147,6 +145,9 @@ COLLECTIONS = {
 
 def download(mirror: str, work: Path, names: Iterable[str]) -> dict[str, bytes]:
     """The files `<mirror><name>.gz`, uncompressed; `work` is an empty directory. Raises FetchError."""
+    # takes long to import, and data are fetched once
+    import pooch
+
     # pooch would log the hash of each file, which is checked here instead.
     pooch.get_logger().setLevel(logging.WARNING)
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=60)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from autodiff import Network
-from kfac_ref import KFAC, Batch, cli, reporting, runs
+from kfac_ref import KFAC, Batch, cli, machine, reporting, runs
 from kfac_ref.baselines import SGD
 from kfac_ref.runs import CHECKPOINT, METRICS, SETTINGS
 from tests.kfac_ref.test_runs import go, make, save_data
@@ -104,7 +104,8 @@ def stocked(tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, stocked):
-    """A copy of it to stand in."""
+    """A copy of it to stand in. The warning of an old BLAS kernel depends on the machine, and is not given."""
+    monkeypatch.setattr(machine, "blas_warning", lambda: None)
     folder = tmp_path / "stock"
     shutil.copytree(stocked, folder)
     monkeypatch.chdir(folder)
@@ -200,6 +201,9 @@ CASES = {
     "--seconds -1": "seconds must be finite and > 0; got -1",
     "--seconds inf": "seconds must be finite and > 0; got inf",
     "--evaluate-every 0": "evaluate.every must be ≥ 1; got 0",
+    "--threads 0": "threads must be ≥ 1; got 0",
+    "--threads -2": "threads must be ≥ 1; got -2",
+    "--threads two": "argument --threads: invalid int value: 'two'",
     "--save-every -1": "save.every must be finite and ≥ 0; got -1",
     "--seed -1": "seed must be a whole number from 0 to .*; got -1",
     "--seed 9223372036854775808": "seed must be a whole number from 0 to .*; got 9223372036854775808",

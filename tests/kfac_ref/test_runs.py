@@ -249,6 +249,7 @@ def test_stop_ends_the_run_after_the_iteration_and_evaluates_it(tmp_path, data):
         ({"iterations": -3}, "iterations must be ≥ 1; got -3"),
         *[({"seconds": s}, f"seconds must be finite and > 0; got {s}") for s in (0.0, -1.0, math.inf, math.nan)],
         ({"evaluate_every": 0}, "evaluate_every must be ≥ 1; got 0"),
+        ({"threads": 0}, "threads must be ≥ 1; got 0"),
         *[({"save_every": s}, f"save_every must be finite and ≥ 0; got {s}") for s in (-1.0, math.inf, math.nan)],
     ],
     ids=str,

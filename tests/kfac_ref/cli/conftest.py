@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kfac_ref import checkpoints, cli, reporting, runs
+from kfac_ref import checkpoints, cli, machine, reporting, runs
 from kfac_ref.experiment import prepare
 from kfac_ref.runs import CHECKPOINT, SETTINGS
 from tests.kfac_ref.test_runs import save_data
@@ -25,6 +25,17 @@ def here(tmp_path, monkeypatch):
     """Whatever a command makes by a relative name, it makes here."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def unwarned(monkeypatch):
+    """Without the warning of an old BLAS kernel, which depends on the machine; see `without_warnings` for processes."""
+    monkeypatch.setattr(machine, "blas_warning", lambda: None)
+
+
+def without_warnings(err):
+    """What a process of the command said, but for that warning."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.startswith("kfac-ref: warning: "))
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from threadpoolctl import threadpool_info
 
 import kfac_ref
-from kfac_ref import cli, preset, refreshed, reporting, runs
+from kfac_ref import machine, plots, preset, refreshed, reporting, runs, training
 from kfac_ref.baselines import SGDSettings
 from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.runs import CHECKPOINT, METRICS, SETTINGS
@@ -118,6 +119,7 @@ def test_help_names_every_option_with_its_default(capfd, monkeypatch):
         ("--backend", "numpy", "backend", "numpy"),
         ("--evaluate-every", "3", "plan.evaluate_every", 3),
         ("--save-every", "0", "plan.save_every", 0.0),
+        ("--threads", "3", "plan.threads", 3),
         ("--eta", "0.25", "constants.eta", 0.25),
         ("--m1", "5", "constants.m1", 5),
         ("--full-batch-at", "none", "constants.full_batch_at", None),
@@ -202,6 +204,48 @@ def test_save_every(here, data, undrawn, monkeypatch):
         name = f"run{every}"
         assert kfac("train", "--data", data, *TINY, "--iterations", 3, "--save-every", every, "--out", name) == 0
         assert saved == expected
+
+
+# --- threads and the BLAS ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 1), (1, 1), (2, 2)])
+def test_the_heading_says_how_many_threads(here, data, undrawn, capfd, monkeypatch, given, expected):
+    """The number is that within which the run trains, and the BLAS has as many."""
+    seen = []
+    iterate = training.iterate
+
+    def looking(*arguments):
+        seen.append(threads())
+        yield from iterate(*arguments)
+
+    def threads():
+        return {x["filepath"]: x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas"}
+
+    monkeypatch.setattr(training, "iterate", looking)
+    more = [] if given is None else ["--threads", given]
+    before = threads()
+    assert kfac("train", "--data", data, *TINY, "--iterations", 1, "--out", "run", *more) == 0
+    (within,) = seen
+    if within:
+        assert f"on numpy, {expected} BLAS thread{'s' if expected > 1 else ''}\n" in capfd.readouterr().out
+        assert max(within.values()) == expected
+    assert threads() == before
+
+
+def test_threads_on_resume(here, data, undrawn, capfd):
+    """They stay as they were given, and may be given anew."""
+    assert kfac("train", "--data", data, *TINY, "--iterations", 1, "--out", "run", "--threads", 2) == 0
+    for more, expected in (([], 2), (["--threads", 1], 1)):
+        iterations = settings_of(here / "run")["plan"]["iterations"] + 1
+        assert kfac("train", "--resume", "run", "--iterations", iterations, *more) == 0
+        assert settings_of(here / "run")["plan"]["threads"] == expected
+
+
+def test_an_old_kernel_is_warned_of_once(here, data, undrawn, capfd, monkeypatch):
+    monkeypatch.setattr(machine, "blas_warning", lambda: "this is old")
+    assert kfac("train", "--data", data, *TINY, "--iterations", 3, "--out", "run") == 0
+    assert capfd.readouterr().err == "kfac-ref: warning: this is old\n"
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -328,9 +372,9 @@ def test_resume(here, data, undrawn, capfd):
 def test_what_may_be_given_again(here, data, undrawn):
     options = ["--data", data, *TINY, "--seed", 3, "--inverse", "block-diagonal"]
     assert kfac("train", *options, "--iterations", 2, "--out", "run") == 0
-    more = ["--iterations", 4, "--evaluate-every", 1, "--save-every", 0, "--seconds", 100]
+    more = ["--iterations", 4, "--evaluate-every", 1, "--save-every", 0, "--seconds", 100, "--threads", 2]
     assert kfac("train", "--resume", "run", *options, *more) == 0
-    plan = {"iterations": 4, "evaluate_every": 1, "save_every": 0.0, "seconds": 100.0}
+    plan = {"iterations": 4, "evaluate_every": 1, "save_every": 0.0, "seconds": 100.0, "threads": 2}
     assert settings_of(here / "run")["plan"] == plan
     assert ["train_error" in line for line in runs.read_metrics(here / "run")] == [False, True, True, True]
 
@@ -377,8 +421,8 @@ def test_plot(finished, capfd):
 
 def test_plot_tells_runs_of_one_name_apart(finished, monkeypatch):
     seen = []
-    overlay = cli.plots.overlay
-    monkeypatch.setattr(cli.plots, "overlay", lambda lines: seen.append(list(lines)) or overlay(lines))
+    overlay = plots.overlay
+    monkeypatch.setattr(plots, "overlay", lambda lines: seen.append(list(lines)) or overlay(lines))
     assert kfac("plot", "kfac", "deep/kfac", "--out", "a.png") == 0
     assert kfac("plot", "kfac/", "sgd", "--out", "a.png") == 0
     assert kfac("plot", "kfac", "kfac", "--out", "a.png") == 0

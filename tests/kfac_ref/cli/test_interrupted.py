@@ -18,7 +18,7 @@ from autodiff.arrays import to_numpy
 from kfac_ref import reporting, runs, training
 from kfac_ref.experiment import prepare
 from kfac_ref.runs import METRICS
-from tests.kfac_ref.cli.conftest import PICTURES, TINY, kfac, state_of
+from tests.kfac_ref.cli.conftest import PICTURES, TINY, kfac, state_of, without_warnings
 from tests.kfac_ref.test_checkpoints import after, assert_same
 from tests.kfac_ref.test_plots import check_picture
 from tests.kfac_ref.test_runs import assert_same_metrics
@@ -119,7 +119,7 @@ def test_ctrl_c(here, data):
     for name in PICTURES:
         check_picture(here / "run" / name)
     done = process("train", "--resume", "run", "--iterations", k + 2)
-    assert done.wait(30) == 0 and done.communicate()[1] == ""
+    assert done.wait(30) == 0 and without_warnings(done.communicate()[1]) == ""
     p = prepare(runs.read_settings(here / "run")[0])
     whole = after(p.optimizer, p.first_state(), p.data, k + 2)
     assert_same(whole, state_of(here / "run"), p.data.X)
@@ -130,7 +130,7 @@ def test_a_reader_that_goes_away(here, data):
     running = process("train", "--data", data, *TINY, "--iterations", 400, "--evaluate-every", 1, "--out", "run")
     running.stdout.readline()
     running.stdout.close()
-    err = running.stderr.read()
+    err = without_warnings(running.stderr.read())
     running.wait(30)
     running.stderr.close()
     assert "Traceback" not in err and len(err.splitlines()) <= 1
@@ -145,7 +145,7 @@ def test_a_run_that_diverges(here, data, every):
     """In a process of its own, for what NumPy warns of to be seen."""
     options = [*TINY[:-2], "--optimizer", "sgd", "--likelihood", "gaussian", "--learning-rate", "1e6"]
     running = process("train", "--data", data, *options, "--evaluate-every", every, "--out", "run")
-    _, err = running.communicate(timeout=30)
+    err = without_warnings(running.communicate(timeout=30)[1])
     assert running.returncode == 1
     assert len(err.splitlines()) == 1, err
     assert re.match(r"kfac-ref: stopped: iteration \d+: .*; the last good state is in run/checkpoint", err)
