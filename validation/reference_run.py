@@ -18,9 +18,11 @@ import numpy as np
 from threadpoolctl import threadpool_info
 from tqdm import tqdm
 
-from kfac_ref import plots, training
+from kfac_ref import plots, runs, training
 from kfac_ref.experiment import Experiment, prepare
+from kfac_ref.optimizer import Diverged
 from kfac_ref.settings import INVERSES
+from validation.work import Work
 
 AUTHORS = Path(__file__).parent / "authors"
 EVERY = 50
@@ -68,10 +70,30 @@ def train(name: str, iterations: int, seed: int, **options: Any) -> Run:
         minibatches.append({"k": k, "error": record.error})
         if k % EVERY == 0 or k == iterations:
             values = training.evaluate_all(prepared.network, state, prepared.data, settings.eta, settings.chunk_size)
-            # θ̄ is θ until averaging begins
-            errors = {e: values.get(e, values.get(e.removesuffix("_averaged"))) for e in ERRORS}
-            rows.append({"k": k, "seconds": total, **errors})
+            rows.append(_row(k, total, values))
     return Run(rows, minibatches)
+
+
+def train_in(folder: Path, name: str, iterations: int, seed: int, **options: Any) -> Run:
+    """The same in a folder: a run that was stopped there goes on, and one that was finished is read."""
+    described = experiment(name, seed=seed, **options)
+    trained = Work(folder).train(f"{name}-{seed}", described, runs.Plan(iterations=iterations, evaluate_every=EVERY))
+    if trained.diverged:
+        raise Diverged(f"{name}, seed {seed}: the objective is not finite after iteration {len(trained.lines)}")
+    return from_metrics(trained.lines)
+
+
+def from_metrics(lines: Sequence[Mapping[str, Any]]) -> Run:
+    """The errors in what a run writes, iteration by iteration."""
+    evaluated = [line for line in lines if "train_error" in line]
+    rows = [_row(line["k"], line["seconds"], line) for line in evaluated]
+    return Run(rows, [{"k": line["k"], "error": line["error"]} for line in lines])
+
+
+def _row(k: int, seconds: float, values: Mapping[str, Any]) -> Row:
+    # θ̄ is θ until averaging begins
+    errors = {e: values.get(e, values.get(e.removesuffix("_averaged"))) for e in ERRORS}
+    return {"k": k, "seconds": seconds, **errors}
 
 
 def table(ours: Sequence[Row], authors: Mapping[int, Row]) -> str:
@@ -105,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--inverse", choices=INVERSES, default=INVERSES[0])
     parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default) or float64")
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy (default) or cupy")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the runs there, and go on where they stopped")
     parser.add_argument("--out", type=Path, metavar="FILE.png", help="default: reference-run-NAME.png")
     options = parser.parse_args(arguments)
     if options.iterations < 1:
@@ -113,21 +136,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = f"NumPy {np.__version__}, {blas}, {platform.machine()}"
     print(f"{options.name}, {options.inverse}, {options.dtype} on {options.backend}; {machine}")
     theirs = authors_run(options.name)
-    runs = {}
+    done = {}
     for seed in options.seeds:
         common = {"dtype": options.dtype, "backend": options.backend, "constants": {"inverse": options.inverse}}
-        run = runs[f"seed {seed}"] = train(options.name, options.iterations, seed, **common)
+        asked = options.name, options.iterations, seed
+        kept = options.folder and options.folder / options.inverse
+        run = done[f"seed {seed}"] = train_in(kept, *asked, **common) if kept else train(*asked, **common)
         print(f"\nseed {seed}\n{table(run.rows, {row['k']: row for row in theirs.rows})}", flush=True)
     out = options.out or Path(f"reference-run-{options.name}.png")
-    _draw(options.name, {"authors": theirs} | runs, options.iterations, out)
+    _draw(options.name, {"authors": theirs} | done, options.iterations, out)
     print(f"\n{out}")
     return 0
 
 
-def _draw(name: str, runs: Mapping[str, Run], iterations: int, path: Path) -> None:
+def _draw(name: str, drawn: Mapping[str, Run], iterations: int, path: Path) -> None:
     figure = plots.Figure(figsize=(8, 4.5), layout="constrained")
     ax = figure.subplots()
-    for number, (label, run) in enumerate(runs.items()):
+    for number, (label, run) in enumerate(drawn.items()):
         how: dict[str, Any] = {"color": f"C{number - 1}" if number else "black"}
         kept = [row for row in run.minibatches if row["k"] <= iterations]
         ax.plot(*plots.series(kept, "k", "error"), lw=0.9, label=label, **how)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from kfac_ref import Batch, datasets, experiment
+from kfac_ref import Batch, Diverged, datasets, experiment, runs
 from kfac_ref.datasets import Dataset
 from validation import __main__, reference_run
+from validation.work import Trained, Work
 
 
 @pytest.fixture
@@ -67,6 +68,52 @@ def test_main_prints_and_draws(small, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("49.0800") == 4 and "seed 1" in printed and "seed 2" in printed  # twice a seed: averaged too
     assert imread(out).shape[0] > 200
+
+
+def test_a_stopped_run_in_a_folder_goes_on_and_a_finished_one_is_read(small, tmp_path, monkeypatch):
+    options = {"seed": 3, "dtype": "float64", "constants": {"inverse": "block-diagonal"}}
+    expected = reference_run.train("mnist", 60, **options)
+
+    def stop(bar, plan, line):
+        if line["k"] == 55:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("validation.work.reporting.advance", stop)
+        reference_run.train_in(tmp_path, "mnist", 60, **options)
+    so_far = reference_run.from_metrics(runs.read_metrics(tmp_path / "runs" / "mnist-3"))
+    assert [row["k"] for row in so_far.rows] == [50]
+    for _ in range(2):
+        run = reference_run.train_in(tmp_path, "mnist", 60, **options)
+        assert [line["k"] for line in run.minibatches] == list(range(1, 61))
+        for row, other in zip(run.rows + run.minibatches, expected.rows + expected.minibatches, strict=True):
+            # both may use another number of BLAS threads
+            assert row == pytest.approx(other | ({"seconds": row["seconds"]} if "seconds" in row else {}), rel=1e-6)
+        monkeypatch.setattr("validation.work.prepare", lambda experiment: pytest.fail("trained again"))
+
+
+def test_a_run_in_a_folder_that_diverges_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(Work, "train", lambda *arguments: Trained([{"k": 1}, {"k": 2}], diverged=True))
+    with pytest.raises(Diverged, match="mnist, seed 0: the objective is not finite after iteration 2"):
+        reference_run.train_in(tmp_path, "mnist", 60, seed=0)
+
+
+def test_main_keeps_runs_in_the_folder(small, tmp_path, capsys):
+    command = [
+        "reference-run",
+        "mnist",
+        "--iterations",
+        "50",
+        "--folder",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    printed = []
+    for _ in range(2):
+        assert __main__.main(command) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and "49.0800" in printed[0]
 
 
 @pytest.mark.parametrize(

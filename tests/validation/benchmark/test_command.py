@@ -1,0 +1,155 @@
+"""The command from end to end, on small networks and data."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from kfac_ref import datasets, experiment
+from kfac_ref.datasets import Dataset
+from kfac_ref.fetching import FetchError
+from validation import benchmark
+from validation.benchmark import methods, problems, processes, rounds, scaling
+from validation.benchmark.stages import STAGES
+
+SIZES = (20, 12, 3, 12, 20)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small networks and data in place of those of §13, and small matrices."""
+    X = np.random.default_rng(0).random((1200, SIZES[0]), dtype=np.float32)
+
+    def load(name):
+        return Dataset(name, X, None, X[:100], None, (4, 5), "bernoulli", False, "made up")
+
+    monkeypatch.setattr(datasets, "load", load)
+    for name in problems.NETWORKS:
+        monkeypatch.setitem(experiment.AUTOENCODERS, name, SIZES)
+    monkeypatch.setattr(methods, "SIDE", 64)
+    monkeypatch.setattr(processes, "memory", lambda data, inverse, m: 100_000_000)
+    monkeypatch.setattr(processes, "start", lambda data: 2.5)
+    axes = {axis: {n: ((8, n, n, 8), 2 * n) for n in (4, 8, 16)} for axis in scaling.AXES}
+    monkeypatch.setattr(scaling, "AXES", axes)
+
+
+@pytest.fixture
+def peer(monkeypatch):
+    """Another side that takes half a second for everything, and what it was asked with."""
+    asked = []
+
+    class Fake:
+        compile_seconds = 7.5
+
+        def __init__(self, python):
+            asked.append(python)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def prepare(self, *arguments):
+            asked.append(arguments)
+
+        def begin(self, options, minibatches):
+            asked.append((options, minibatches))
+
+        def gradient(self, count):
+            return [0.5] * count
+
+        sgd = kfac = gradient
+
+        def peak_memory(self):
+            return 400_000_000
+
+    for module in (benchmark, processes):
+        monkeypatch.setattr(module, "Peer", Fake)
+    return asked
+
+
+def test_quick(small, peer, tmp_path, capsys):
+    out = tmp_path / "all.json"
+    assert benchmark.main(["--quick", "--peers", "python", "--out", str(tmp_path), "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("paper, block-diagonal") >= 4 and "kfac-jax" in printed and "7.5 s" in printed
+    assert imread(tmp_path / "stages-mnist.png").shape[0] > 200
+    found = json.loads(out.read_text())
+    (group,) = found["measured"]["groups"]
+    # 60 iterations of each method, after the first 20
+    assert {len(measured["rows"]) for measured in group["measured"].values()} == {60}
+    assert {name.split(",")[0] for name in group["measured"]} >= {"paper", "authors", "whole", "gradient", "SGD"}
+    for row in group["measured"]["whole, block-tridiagonal"]["rows"]:
+        assert sum(row[stage] for stage in STAGES) == pytest.approx(row["seconds"])
+    # inverses at iterations 40, 60 and 80 alone
+    inverse = [row["inverse"] for row in group["measured"]["paper, block-tridiagonal"]["rows"]]
+    assert set(np.argsort(inverse)[-3:]) == {19, 39, 59}
+    ratios = {row["what"]: row for row in found["tables"]["Ratios"]}
+    memory = next(row for what, row in ratios.items() if "peak memory" in what)
+    assert memory["ratio"] == pytest.approx(0.25)
+    sizes, activations, likelihood, X, parameters = peer[1]
+    assert (sizes, likelihood, X.shape) == (SIZES, "bernoulli", (1000, SIZES[0]))
+    assert activations == ["logistic", "identity", "logistic", "identity"] and len(parameters) == 4
+
+
+def test_scaling_alone(small, tmp_path, capsys):
+    assert benchmark.main(["--only", "scaling", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "How seconds an iteration grow" in printed and "Ratios" not in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["scaling.png"]
+
+
+def test_without_data_random_cases_serve(small, monkeypatch, capsys):
+    here = datasets.load
+
+    def load(name):
+        if name == "faces":
+            raise FetchError("no network")
+        if name.endswith(".npz"):
+            monkeypatch.undo()
+            return datasets.load(name)
+        return here(name)
+
+    monkeypatch.setattr(datasets, "load", load)
+    monkeypatch.setitem(experiment.AUTOENCODERS, "faces", SIZES)
+    problem = problems.load("faces", "numpy")
+    assert problem.made_up and problem.network.likelihood.name == "gaussian"
+    assert problem.data.X.shape == (8000, SIZES[0])
+
+
+def test_the_sequence_of_rounds(small):
+    """Methods take turns, and what comes before is not kept."""
+    done = []
+
+    def method(name):
+        def run(count, split):
+            done.append((name, count, split))
+            return [{"seconds": 1.0}] * count
+
+        return run
+
+    rows = rounds._in_turn({"a": method("a"), "b": method("b")}, 2, False, lambda: None)
+    assert done == [("a", 5, False), ("b", 5, False)] * 8 and {name: len(x) for name, x in rows.items()} == {
+        "a": 40,
+        "b": 40,
+    }
+
+
+def test_on_another_device_stages_are_told_apart_in_a_cycle_of_their_own(small, monkeypatch):
+    problem = problems.load("curves", "numpy")
+    monkeypatch.setattr(rounds.array_api_compat, "is_numpy_array", lambda x: False)
+    group = rounds.measure(problem, 50, ("paper",), None, 1, lambda: None)
+    measured = group.measured["paper, block-diagonal"]
+    assert [list(row) for row in measured.rows] == [["seconds"]] * 20
+    assert [list(row) for row in measured.split] == [["seconds", *STAGES]] * 20
+
+
+@pytest.mark.parametrize("wrong", [["--only", "cats"], ["--backend", "jax"], ["more"]])
+def test_bad_input(wrong, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(wrong)
+    assert "error" in capsys.readouterr().err

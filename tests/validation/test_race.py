@@ -1,0 +1,212 @@
+"""The race: when runs end, who is first, what is kept, printed and drawn; with runs whose course is given."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kfac_ref.experiment import Experiment, prepare
+from kfac_ref.optimizer import Diverged
+from validation import race
+from validation.race import DIVERGED, LATE, REACHED, TIME, Run, racers
+from validation.race.racers import OURS, THEIRS, Setting
+from validation.work import Work
+
+TARGET = 8.0
+
+
+class Course:
+    """A run whose error is a given function of its seconds; an iteration takes 0.1."""
+
+    def __init__(self, error, good_for=math.inf):
+        self.error, self.good_for, self.k = error, good_for, 0
+
+    def advance(self, until):
+        self.k = max(self.k + 1, math.ceil(until / 0.1))
+        if self.k / 10 > self.good_for:
+            raise Diverged("too far")
+        return self.k, self.k / 10
+
+    def parameters(self):
+        return [np.array(self.error(self.k / 10))]
+
+
+def power(scale: float):
+    """100 at first, and TARGET after `scale` seconds."""
+    return lambda t: min(100.0, TARGET * scale / t) if t else 100.0
+
+
+def drive(error, leader=None, limit=60.0, **course):
+    setting = Setting(OURS, "one", {})
+    return race.drive(setting, Course(error, **course), lambda W: float(W[0]), TARGET, limit, leader)
+
+
+def test_a_run_ends_at_the_target_and_is_evaluated_more_often_near_it():
+    run = drive(power(20.0))
+    assert run.ended == REACHED and run.error[-1] <= TARGET < run.error[-2]
+    assert 20.0 <= run.score <= 20.0 * race.RESOLUTION + 0.1
+    assert run.seconds == pytest.approx([k / 10 for k in run.k]) and run.k == sorted(run.k)
+    assert run.seconds[0] == 0.0 and run.error[0] == 100.0
+    steps = np.diff(run.seconds) / run.seconds[1:]
+    assert steps[-1] < 0.03 < steps[3] and len(run.k) < 40
+
+
+def test_a_run_ends_when_its_time_is_up():
+    run = drive(power(100.0))
+    assert run.ended == TIME and run.seconds[-1] == pytest.approx(60.0) and run.score == math.inf
+
+
+@pytest.mark.parametrize("broken", [{"good_for": 10.0}, {}])
+def test_a_run_ends_when_it_diverges(broken):
+    run = drive((lambda t: 50.0) if broken else (lambda t: 50.0 if t < 10 else math.nan), **broken)
+    assert run.ended == DIVERGED and run.seconds[-1] <= 10.0 and all(map(math.isfinite, run.error))
+
+
+def test_a_run_ends_when_it_is_behind():
+    leader = drive(power(20.0))
+    late = drive(power(32.0), leader)
+    assert late.ended == LATE
+    assert race.GRACE * 20.0 < late.seconds[-1] < 10.0, "long before its end, but not in the grace time"
+    close = drive(power(27.0), leader)
+    assert close.ended == REACHED and close.score > leader.score
+    # slow at first, and first nevertheless
+    overtaking = drive(lambda t: 100.0 if t < 4 else power(15.0)(t), leader)
+    assert overtaking.ended == REACHED and overtaking.score < leader.score
+
+
+def test_behind_compares_times_at_the_same_error():
+    leader = Run(Setting(OURS, "one", {}), [0, 1, 2, 3], [0.0, 4.0, 8.0, 12.0], [100.0, 50.0, 20.0, TARGET], REACHED)
+    assert race.behind(6.1, 50.0, leader) and not race.behind(5.9, 50.0, leader)
+    assert not race.behind(5.9, 80.0, leader), "the leader's next evaluation counts"
+    assert race.behind(18.1, 10.0, leader) and not race.behind(17.9, 10.0, leader)
+    assert not race.behind(2.9, 100.0, leader), "in the grace time"
+
+
+def at_start(courses, begun):
+    @contextmanager
+    def start(setting, python):
+        begun.append(str(setting))
+        yield courses[str(setting)]
+
+    return start
+
+
+SETTINGS = [Setting(OURS, "m = 10", {}), Setting(OURS, "m = 20", {"m1": 20}), Setting(THEIRS, "m = 10", {}, [(1, 10)])]
+
+
+@pytest.fixture
+def prepared(monkeypatch):
+    """A small network in the place of MNIST's."""
+    small = prepare(Experiment(data="fashion16", network=(256, 4, 256), constants={"m1": 50, "full_batch_at": None}))
+    monkeypatch.setattr(race, "experiment", lambda constants: small)
+    return small
+
+
+@pytest.fixture
+def begun(monkeypatch, prepared):
+    """What was begun of the runs, whose seconds to the target are 20, 24 and 40."""
+    begun = []
+    courses = {str(s): Course(power(t)) for s, t in zip(SETTINGS, (20.0, 24.0, 40.0), strict=True)}
+    monkeypatch.setattr(race, "SETTINGS", SETTINGS)
+    monkeypatch.setattr(race, "at_start", at_start(courses, begun))
+    monkeypatch.setattr(race, "evaluation", lambda: lambda W: float(W[0]))
+    return begun
+
+
+def test_the_race_prints_who_is_first_and_goes_on_where_it_was(begun, tmp_path, capsys):
+    arguments = ["--peers", "python", "--target", "8", "--seconds", "60", "--out", str(tmp_path)]
+    assert race.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert begun == ["kfac-ref, m = 10", "kfac-ref, m = 20", "kfac-jax, m = 10"]
+    ours, theirs = (float(said.split(f"{side}: ")[1].split(" s ")[0]) for side in (OURS, THEIRS))
+    assert 20.0 <= ours <= 20.5 and 40.0 <= theirs <= 41.0
+    assert float(said.split("ratio: ")[1].split()[0]) == pytest.approx(ours / theirs, abs=0.002)
+    assert f"{OURS}: {ours} s to a training error of 8 (m = 10)" in said
+    rows = [line.split() for line in said.splitlines() if line.startswith(f"{OURS}  ")]
+    assert [row[-2:] for row in rows] == [["target", "reached"]] * 2
+    assert {"race.png", "race.csv", "race.txt"} <= {path.name for path in tmp_path.iterdir()}
+    assert race.main(arguments) == 0
+    assert len(begun) == 3 and capsys.readouterr().out.splitlines()[-3:] == said.splitlines()[-3:]
+
+
+def test_without_a_python_the_other_side_is_left_out(begun, tmp_path, capsys):
+    assert race.main(["--target", "8", "--seconds", "60", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert len(begun) == 2 and "kfac-jax is left out: --peers is not given" in said and "ratio:" not in said
+
+
+@pytest.mark.parametrize("arguments", [["--target", "0"], ["--seconds", "inf"], ["--target", "nan"]])
+def test_what_is_out_of_range_is_named(arguments):
+    with pytest.raises(ValueError, match=rf"{arguments[0]} must be finite and > 0; got"):
+        race.main(arguments)
+
+
+def test_the_ratio_is_a_bound_where_the_other_side_never_gets_there():
+    ours = drive(power(20.0))
+    theirs = replace(drive(power(100.0)), setting=SETTINGS[2])
+    said = race.verdict([ours, theirs], TARGET, 60.0)
+    assert "kfac-jax: not at a training error of 8 within 60 s" in said
+    assert said.endswith(f"ratio: below {ours.score / 60:.3f}")
+    assert "ratio:" not in race.verdict([drive(power(100.0)), theirs], TARGET, 60.0)
+
+
+def test_the_picture_has_every_run_and_names_the_best():
+    late = replace(drive(power(30.0)), setting=SETTINGS[1])
+    theirs = replace(drive(power(40.0)), setting=SETTINGS[2])
+    (ax,) = race.draw([drive(power(20.0)), late, theirs], TARGET).axes
+    assert len(ax.lines) == 4
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(labels) == ["kfac-jax, m = 10", "kfac-ref, one", "the target, 8"]
+
+
+def test_every_setting_is_one_that_can_be_run():
+    names = [str(s) for s in race.SETTINGS]
+    assert len(set(names)) == len(names) and {s.side for s in race.SETTINGS} == {OURS, THEIRS}
+    for setting in race.SETTINGS:
+        if setting.side == OURS:
+            described = replace(
+                racers.reference_run.experiment("mnist", constants=dict(setting.options)),
+                data="fashion16",
+                network=(256, 4, 256),
+            )
+            assert dict(setting.options).items() <= dict(prepare(described).experiment.constants).items()
+        else:
+            firsts = [first for first, _ in setting.minibatches]
+            assert firsts[0] == 1 and firsts == sorted(set(firsts)), setting
+
+
+def test_our_side_counts_iterations_and_seconds(prepared):
+    ours = racers.Ours(prepared)
+    start = ours.parameters()
+    k, seconds = ours.advance(0.0)
+    assert k == 1 and seconds > 0
+    assert ours.advance(seconds / 2)[0] == 2, "one iteration at least"
+    k, later = ours.advance(ours.seconds + 0.05)
+    assert k > 2 and later >= seconds + 0.05
+    assert all(a.shape == b.shape and not np.array_equal(a, b) for a, b in zip(start, ours.parameters(), strict=True))
+
+
+def test_a_run_of_ours_that_diverges_says_so(prepared):
+    ours = racers.Ours(prepared)
+    ours.state = replace(ours.state, parameters=[W * np.float32(1e30) for W in ours.state.parameters])
+    ours.iterations = racers.training.iterate(prepared.optimizer, ours.state, prepared.data)
+    with np.errstate(all="ignore"), pytest.raises(Diverged):
+        ours.advance(1.0)
+
+
+def test_the_error_is_the_mean_over_all_cases(prepared):
+    W = [np.asarray(w) for w in prepared.first_state().parameters]
+    X = np.asarray(prepared.data.X, dtype=np.float64)
+    hidden = X @ W[0][:, :-1].T + W[0][:, -1]  # the code layer is linear
+    output = 1 / (1 + np.exp(-(hidden @ W[1][:, :-1].T + W[1][:, -1])))
+    assert race.evaluation()(W) == pytest.approx(np.sum((X - output) ** 2) / len(X), rel=1e-5)
+
+
+def test_what_is_kept_is_of_these_limits(begun, tmp_path):
+    for limit in (60.0, 60.0, 50.0):
+        race.race(Work(tmp_path), SETTINGS[:1], None, TARGET, limit)
+    assert len(begun) == 2

@@ -1,0 +1,119 @@
+"""Everything of a network and mini-batch in turn, round after round, so that what disturbs the machine disturbs all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import array_api_compat
+
+from kfac_ref.machine import at_full_speed
+from kfac_ref.settings import INVERSES
+from validation.benchmark import flops, methods, problems
+from validation.benchmark.methods import Method, Row
+from validation.benchmark.peer import Peer
+from validation.benchmark.problems import Problem
+
+CYCLE = 20
+"""Iterations until λ, γ and the inverse are due together again, with all SETTINGS and in kfac-jax."""
+PIECE = 5
+"""Repetitions of each method in a round."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One method."""
+
+    rows: list[Row]
+    """Its repetitions, of K-FAC from iteration 21 on."""
+    split: list[Row]
+    """Those whose stages are told apart: the same, but where the device must be waited for after each stage."""
+    flops: dict[str, float]
+    """Of a repetition, by stage; of K-FAC the mean over a cycle. Empty where it was not counted."""
+
+    @property
+    def mean(self) -> float:
+        """Seconds a repetition."""
+        return fmean(row["seconds"] for row in self.rows)
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return median(row["seconds"] for row in self.rows)
+
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, means; empty where there are none."""
+        return {name: fmean(row[name] for row in self.split) for name in self.split[0] if name != "seconds"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """What was measured in turn."""
+
+    network: str
+    m: int
+    made_up: bool
+    """Whether the cases are random numbers."""
+    measured: dict[str, Measured]
+    """By the method's name."""
+    compile_seconds: float | None
+    """Of kfac-jax."""
+    threads: int | None
+    """Of the BLAS."""
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s of the matrix product."""
+        product = self.measured[methods.MATMUL]
+        return sum(product.flops.values()) / product.median
+
+
+def name(setting: str, inverse: str) -> str:
+    """What K-FAC with one of SETTINGS and one of INVERSES is called."""
+    return f"{setting}, {inverse}"
+
+
+def measure(
+    problem: Problem, m: int, settings: tuple[str, ...], peer: Peer | None, cycles: int, advance: Callable[[], object]
+) -> Group:
+    """Measure K-FAC with these SETTINGS and each inverse, and all that is beside it, for so many cycles.
+
+    The first cycle, in which inverses are computed three times more and peers compile, is not counted. `advance` is
+    called after each round.
+    """
+    chosen = {name(s, inverse): problems.settings(s, inverse, m) for s in settings for inverse in INVERSES}
+    sizes, X = problem.network.sizes, problem.data.X
+    ways: dict[str, Method] = {
+        methods.MATMUL: methods.matmul(X),
+        methods.GRADIENT: methods.gradient(problem, m),
+        methods.SGD_STEP: methods.sgd(problem, m),
+        **{label: methods.kfac(problem, s) for label, s in chosen.items()},
+    }
+    counts = {
+        methods.MATMUL: {"product": 2.0 * methods.SIDE**3},
+        methods.GRADIENT: {"gradient": flops.gradient(sizes, m)},
+        methods.SGD_STEP: {"gradient": flops.gradient(sizes, m)},
+        **{label: flops.mean_over_cycle(sizes, m, s) for label, s in chosen.items()},
+    }
+    if peer:
+        ways |= methods.peers(peer, problem, m)
+    # to tell stages apart on another device it must be waited for after each, which costs time of its own
+    apart = not array_api_compat.is_numpy_array(X)
+    with at_full_speed(max(sizes)) as threads:
+        _in_turn(ways, 1, False, advance)
+        rows = _in_turn(ways, cycles, not apart, advance)
+        split = _in_turn(ways, 1, True, advance) if apart else rows
+    measured = {label: Measured(rows[label], split[label], counts.get(label, {})) for label in ways}
+    return Group(problem.name, m, problem.made_up, measured, peer.compile_seconds if peer else None, threads)
+
+
+def _in_turn(
+    ways: Mapping[str, Method], cycles: int, split: bool, advance: Callable[[], object]
+) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {label: [] for label in ways}
+    for _ in range(cycles * CYCLE // PIECE):
+        for label, method in ways.items():
+            rows[label] += method(PIECE, split)
+        advance()
+    return rows

@@ -1,0 +1,214 @@
+"""Who is first at a training error on MNIST's autoencoder: the best setting of K-FAC here, or the best of kfac-jax.
+
+Both begin at the same parameters and are evaluated alike: ‖y − E[y|z]‖², the mean over all training images. What counts
+is the seconds of training; evaluating, compiling and importing are left out. A run that comes to some error half as
+late again as the leader of its side did is stopped. Runs that are in the folder already are used again, so that a race
+that was stopped goes on; after a change of the code, use another folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from autodiff.arrays import from_numpy
+from autodiff.objective import evaluate
+from kfac_ref import plots
+from kfac_ref.files import write_text
+from kfac_ref.machine import blas_warning
+from kfac_ref.optimizer import Diverged
+from validation.benchmark.peer import NEEDED
+from validation.figures.drawn import as_csv, as_text
+from validation.race.racers import OURS, THEIRS, Racer, Setting, at_start, experiment
+from validation.race.settings import SETTINGS
+from validation.work import Work, machine
+
+TARGET = 8.23
+"""The authors' training error at iteration 150."""
+BEHIND = 1.5
+"""How much later than the leader a run may be at some error."""
+GRACE = 0.25
+"""The part of the leader's seconds in which no run is behind."""
+RESOLUTION = 1.02
+"""The factor between the seconds of evaluations next to the target."""
+COLOURS = {OURS: "#1f5fa8", THEIRS: "#d1601f"}
+REACHED, LATE, TIME, DIVERGED = "target reached", "behind", "time is up", "diverged"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a setting did."""
+
+    setting: Setting
+    k: Sequence[int]
+    """Iterations at each evaluation, of which the first is before the first iteration."""
+    seconds: Sequence[float]
+    error: Sequence[float]
+    ended: str
+    """REACHED, LATE, TIME or DIVERGED."""
+
+    @property
+    def score(self) -> float:
+        """Seconds to the target; infinite if it was not reached."""
+        return self.seconds[-1] if self.ended == REACHED else math.inf
+
+    def row(self) -> dict[str, Any]:
+        """Of the table."""
+        return {
+            "side": self.setting.side,
+            "setting": self.setting.name,
+            "iterations": self.k[-1],
+            "seconds": self.seconds[-1],
+            "lowest error": min(self.error),
+            "ended": self.ended,
+        }
+
+
+def drive(
+    setting: Setting,
+    racer: Racer,
+    error: Callable[[Sequence[np.ndarray]], float],
+    target: float,
+    limit: float,
+    leader: Run | None,
+) -> Run:
+    """Train until the target is reached, for `limit` seconds at most, or until the run is behind its side's leader."""
+    k, seconds, errors = [0], [0.0], [error(racer.parameters())]
+    until, ended = limit / 200, ""
+    while not ended:
+        try:
+            done, now = racer.advance(min(until, limit))
+            found = error(racer.parameters())
+        except Diverged:
+            return Run(setting, k, seconds, errors, DIVERGED)
+        if not math.isfinite(found):
+            return Run(setting, k, seconds, errors, DIVERGED)
+        k.append(done)
+        seconds.append(now)
+        errors.append(found)
+        if found <= target:
+            ended = REACHED
+        elif now >= limit:
+            ended = TIME
+        elif leader and behind(now, found, leader):
+            ended = LATE
+        # often next to the target, seldom far from it
+        until = now * min(max((found / target) ** 0.25, RESOLUTION), 1.5)
+    return Run(setting, k, seconds, errors, ended)
+
+
+def behind(seconds: float, error: float, leader: Run) -> bool:
+    """Whether a run is at this error BEHIND times as late as the leader was, after a time of GRACE."""
+    then = next((t for t, e in zip(leader.seconds, leader.error, strict=True) if e <= error), math.inf)
+    return seconds > GRACE * leader.seconds[-1] and seconds > BEHIND * then
+
+
+def best(runs: Sequence[Run], side: str) -> Run | None:
+    """The run of a side that was first at the target; None if none was there."""
+    return min((r for r in runs if r.setting.side == side and r.score < math.inf), key=lambda r: r.score, default=None)
+
+
+def evaluation() -> Callable[[Sequence[np.ndarray]], float]:
+    """‖y − E[y|z]‖², the mean over all training cases, as a function of the parameters."""
+    prepared = experiment({})
+    X, network, s = prepared.data.X, prepared.network, prepared.optimizer.settings
+    return lambda parameters: evaluate(network, [from_numpy(W, X) for W in parameters], X, X, s.eta, s.chunk_size).error
+
+
+def race(work: Work, settings: Sequence[Setting], python: str | None, target: float, limit: float) -> list[Run]:
+    """All settings, one after another."""
+    error, where = evaluation(), machine()
+    runs: list[Run] = []
+    for setting in tqdm(settings, desc="settings", disable=None, leave=False):
+
+        def compute(setting: Setting = setting) -> Mapping[str, Any]:
+            with at_start(setting, python) as racer:
+                run = drive(setting, racer, error, target, limit, best(runs, setting.side))
+            return {name: getattr(run, name) for name in ("k", "seconds", "error", "ended")}
+
+        name = re.sub(r"[^\w.]+", "-", str(setting))
+        kept = work.kept(name, asdict(setting) | {"target": target, "limit": limit, "machine": where}, compute)
+        k, seconds, errors = (kept[x].tolist() for x in ("k", "seconds", "error"))
+        runs.append(Run(setting, k, seconds, errors, str(kept["ended"])))
+        row = runs[-1].row()
+        tqdm.write(f"{setting}: {row['iterations']} iterations, {row['seconds']:.1f} s, {row['ended']}")
+    return runs
+
+
+def verdict(runs: Sequence[Run], target: float, limit: float) -> str:
+    """The best of each side, and the ratio of their seconds."""
+    ours, theirs = best(runs, OURS), best(runs, THEIRS)
+    lines = [
+        f"{side}: {run.score:.1f} s to a training error of {target:g} ({run.setting.name})"
+        if run
+        else f"{side}: not at a training error of {target:g} within {limit:g} s"
+        for side, run in ((OURS, ours), (THEIRS, theirs))
+        if any(r.setting.side == side for r in runs)
+    ]
+    if ours and theirs:
+        lines.append(f"ratio: {ours.score / theirs.score:.3f}")
+    elif ours and len(lines) == 2:
+        lines.append(f"ratio: below {ours.score / limit:.3f}")
+    return "\n".join(lines)
+
+
+def draw(runs: Sequence[Run], target: float) -> plots.Figure:
+    """Error against seconds of all runs, the best of each side thick."""
+    figure = plots.Figure(figsize=(8, 4.5), layout="constrained")
+    ax = figure.subplots()
+    winners = [best(runs, side) for side in COLOURS]
+    for run in sorted(runs, key=lambda r: r in winners):
+        wins, side = run in winners, run.setting.side
+        how: dict[str, Any] = {"lw": 2.2} if wins else {"lw": 0.8, "alpha": 0.55}
+        # the error before the first iteration would flatten all else
+        ax.plot(run.seconds[1:], run.error[1:], color=COLOURS[side], label=str(run.setting) if wins else None, **how)
+    ax.axhline(target, color="#555555", lw=1, ls="--", label=f"the target, {target:g}")
+    ax.set_xlim(left=0)
+    ax.set_xlabel("seconds of training")
+    ax.set_ylabel("training error")
+    plots.logarithmic(ax)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False, title="thin: other settings", title_fontsize=8)
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m validation race --peers PYTHON [--target E] [--seconds S] [--out DIR]`."""
+    parser = argparse.ArgumentParser(prog="python -m validation race", description=__doc__)
+    parser.add_argument("--peers", metavar="PYTHON", help=NEEDED)
+    parser.add_argument("--target", type=float, default=TARGET, metavar="E", help=f"default: {TARGET}")
+    parser.add_argument("--seconds", type=float, default=180.0, metavar="S", help="of training, a run (default: 180)")
+    parser.add_argument("--out", type=Path, default=Path("race"), metavar="DIR", help="default: race")
+    given = parser.parse_args(arguments)
+    for name in ("target", "seconds"):
+        if not 0 < getattr(given, name) < math.inf:
+            raise ValueError(f"--{name} must be finite and > 0; got {getattr(given, name)}")
+    settings = SETTINGS if given.peers else [s for s in SETTINGS if s.side == OURS]
+    print(machine(), flush=True)
+    if warning := blas_warning():
+        print(f"warning: {warning}", file=sys.stderr)
+    runs = race(Work(given.out), settings, given.peers, given.target, given.seconds)
+    table = [run.row() for run in runs]
+    said = f"{as_text(table)}\n\n{verdict(runs, given.target, given.seconds)}"
+    print(f"\n{said}")
+    if not given.peers:
+        print(f"\nkfac-jax is left out: --peers is not given, which is {NEEDED}")
+    write_text(given.out / "race.txt", f"{machine()}\n\n{said}\n")
+    points = [
+        {"side": r.setting.side, "setting": r.setting.name, "k": k, "seconds": t, "error": e}
+        for r in runs
+        for k, t, e in zip(r.k, r.seconds, r.error, strict=True)
+    ]
+    write_text(given.out / "race.csv", as_csv(points))
+    plots.save(draw(runs, given.target), given.out / "race.png")
+    print(f"\n{given.out / 'race.png'}")
+    return 0
