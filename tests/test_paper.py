@@ -26,7 +26,10 @@ PROPERTY = "tests/validation/theorems/test_properties.py::test_statement"
 MODULES = [
     *(f"autodiff.{name}" for name in ("activations", "likelihoods", "network", "objective", "passes")),
     *(f"kfac_ref.{name}" for name in ("baselines", "block_diagonal", "block_tridiagonal", "cotangents", "cumulants")),
-    *(f"kfac_ref.{name}" for name in ("damping", "ekfac", "factors", "fisher", "implicit_factors", "kronecker", "kronecker_fisher")),
+    *(
+        f"kfac_ref.{name}"
+        for name in ("damping", "ekfac", "factors", "fisher", "implicit_factors", "kronecker", "kronecker_fisher")
+    ),
     *(f"kfac_ref.{name}" for name in ("optimizer", "quadratic", "settings", "targets", "training")),
 ]
 """Every public function of these is to be found in PAPER.md."""

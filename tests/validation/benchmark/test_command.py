@@ -91,8 +91,12 @@ def test_quick(small, peer, tmp_path, capsys):
     ratios = {row["what"]: row for row in found["tables"]["Ratios"]}
     memory = next(row for what, row in ratios.items() if "peak memory" in what)
     assert memory["ratio"] == pytest.approx(0.25)
-    sizes, activations, likelihood, X, parameters = peer[1]
-    assert (sizes, likelihood, X.shape) == (SIZES, "bernoulli", (1000, SIZES[0]))
+    # once with all cases, for the memory, and then with a mini-batch
+    handed = [arguments for arguments in peer if len(arguments) == 5]
+    assert [X.shape for _, _, _, X, _ in handed] == [(1200, SIZES[0]), (1000, SIZES[0])]
+    assert peer[2] == ({}, [(1, 1000)])
+    sizes, activations, likelihood, _, parameters = handed[1]
+    assert (sizes, likelihood) == (SIZES, "bernoulli")
     assert activations == ["logistic", "identity", "logistic", "identity"] and len(parameters) == 4
 
 
