@@ -7,6 +7,7 @@ was given and stays on their device, in their dtype. Only `to_numpy` and `read_s
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -26,7 +27,8 @@ T = TypeVar("T")
 
 DTYPES = ("float32", "float64")
 BACKENDS = ("numpy", "cupy", "cupy-tf32")
-"""With "cupy-tf32" the operands of float32 matrix products are rounded to 10 bits of mantissa, for tensor cores."""
+"""With "cupy-tf32" the operands of float32 matrix products are rounded to 10 bits of mantissa, for tensor cores; with
+"cupy" they are not, whatever CUPY_TF32 says."""
 
 
 def namespace(*arrays: Array) -> Any:
@@ -54,14 +56,14 @@ def backend(name: str) -> Any:
         import cupy
     except ImportError as error:
         raise ValueError(
-            'backend "cupy" needs CuPy, which is not installed (pip install "kfac-ref[cupy]"); use --backend numpy'
+            f'backend "{name}" needs CuPy, which is not installed (pip install "kfac-ref[cupy]"); use --backend numpy'
         ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
-        raise ValueError(f'backend "cupy" finds no usable CUDA device ({error}); use --backend numpy') from error
+        raise ValueError(f'backend "{name}" finds no usable CUDA device ({error}); use --backend numpy') from error
     if count == 0:
-        raise ValueError('backend "cupy" finds no CUDA device; use --backend numpy')
+        raise ValueError(f'backend "{name}" finds no CUDA device; use --backend numpy')
     _round_to_tf32(name == "cupy-tf32")
     return array_api_compat.array_namespace(cupy.zeros(0))
 
@@ -143,12 +145,12 @@ def require_alike(x: Array, like: Array, name: str) -> None:
 
 @functools.cache
 def blas() -> ThreadpoolController:
-    """The BLAS libraries that are loaded, whose threads can be counted and limited."""
+    """The BLAS libraries that were loaded when this was first called, whose threads can be counted and limited."""
     return ThreadpoolController().select(user_api="blas")
 
 
 def threads(like: Array) -> int:
-    """How many threads there are for work on arrays of the library of `like`: the BLAS's of NumPy, else 1."""
+    """How many threads work on arrays of the library of `like` may have: of NumPy as many as any BLAS has, else 1."""
     if not isinstance(like, np.ndarray):
         return 1
     return max((pool.num_threads for pool in blas().lib_controllers), default=1)
@@ -159,14 +161,30 @@ def side_by_side(
 ) -> list[T]:
     """[function(x, y, …) for x, y, … in zip(*operands)], for what BLAS threads do little for.
 
-    That is LAPACK's factorisations and products of thin matrices. As many as there are `threads` are worked on at once,
-    each by a thread with a BLAS of one; the costly ones first, if `costs` are given.
+    That is LAPACK's factorisations, as measured with two threads. As many as there are `threads` are worked on at once,
+    each by a thread with a BLAS of one; the costly ones first, if `costs` are given. Where another thread does so
+    already, they are worked on one after another.
     """
     items, count = list(zip(*operands, strict=True)), threads(like)
-    if count == 1 or len(items) < 2:
+    if count == 1 or len(items) < 2 or not _side_by_side.acquire(blocking=False):
         return [function(*item) for item in items]
+    try:
+        return _at_once(function, items, count, costs)
+    finally:
+        _side_by_side.release()
+
+
+# a limit that one thread sets, and takes back, holds for all
+_side_by_side = threading.Lock()
+
+
+def _at_once(
+    function: Callable[..., T], items: Sequence[tuple[Any, ...]], count: int, costs: Sequence[float] | None
+) -> list[T]:
     order = range(len(items)) if costs is None else sorted(range(len(items)), key=lambda i: -costs[i])
-    with blas().limit(limits=1), ThreadPoolExecutor(count) as pool:
+    # once for all threads, and in each, as in some libraries a limit is that of the thread that sets it
+    limit = functools.partial(blas().limit, limits=1)
+    with limit(), ThreadPoolExecutor(count, initializer=limit) as pool:
         # a context for each, so that np.errstate holds there too
         futures = {i: pool.submit(copy_context().run, function, *items[i]) for i in order}
         return [futures[i].result() for i in range(len(items))]
@@ -240,7 +258,7 @@ def gram(vectors: Sequence[Sequence[Array]]) -> Array:
 
 
 def logistic(z: Array) -> Array:
-    """1 / (1 + e^−z), without overflow and with small relative error for very negative z."""
+    """1 / (1 + e^−z), with a small relative error for negative z, too; 0 where e^−z overflows (in float32 z < −88)."""
     xp = namespace(z)
     if isinstance(z, np.ndarray):
         # NumPy's vectorised exp: several times faster than scipy.special.expit

@@ -104,13 +104,15 @@ def _parser() -> Parser:
     how.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of training")
     how.add_argument("--seed", type=int, metavar="N", help="of initial parameters, mini-batches, targets (default: 0)")
     how.add_argument("--dtype", metavar="NAME", help="float32 (default) or float64")
-    how.add_argument("--backend", metavar="NAME", help="numpy (default) or cupy")
+    how.add_argument(
+        "--backend", metavar="NAME", help="numpy (default), cupy, or cupy-tf32: products rounded for tensor cores"
+    )
     how.add_argument(
         "--threads",
         type=int,
         metavar="N",
         help=f"of the BLAS (default: 1 for layers up to {machine.NARROW} wide, else as many as there are cores that no "
-        "other run of yours has taken)",
+        "other run of yours has taken, and no more than the BLAS has at present)",
     )
     folder = train.add_argument_group("the run's folder")
     folder.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: the next kfac-runs/DATA-N)")

@@ -84,7 +84,7 @@ def average(
     It is not multiplied out while its rows are fewer than the widest layer has units.
     """
     widest = max(forward_pass.network.sizes)
-    if old is None or cases >= widest:
+    if old is None or epsilon == 0 or cases >= widest:
         new = factors.estimate(forward_pass, sample, cases, tridiagonal)
         return factors.running_average(None if old is None else old.explicit, new, epsilon)
     if isinstance(old, Factors):
@@ -106,6 +106,9 @@ def _rows(forward_pass: ForwardPass, sample: Callable[[slice, Array], Array], ca
     for rows, activities in forward_pass.chunks(cases):
         a.append(activities.a)
         g.append(forward_pass.backward(activities, scale * derivative(activities.z, sample(rows, activities.z))))
-    concat = namespace(forward_pass.X).concat
+
+    def joined(parts: tuple[Array, ...]) -> Array:
+        return parts[0] if len(parts) == 1 else namespace(*parts).concat(parts)
+
     # a product, and hence a copy, as the whole mini-batch's activities must not be kept
-    return Rows([scale * concat(x) for x in zip(*a, strict=True)], [concat(x) for x in zip(*g, strict=True)])
+    return Rows([scale * joined(x) for x in zip(*a, strict=True)], [joined(x) for x in zip(*g, strict=True)])

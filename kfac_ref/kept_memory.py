@@ -15,10 +15,11 @@ MIB = 2**20
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
 """mallopt's names, without their M_."""
 KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 16 * MIB, ARENA_MAX: 1}
-"""All arrays, of all threads, are on the one heap, where what is freed is used again, and the heap does not shrink."""
-ORDINARY = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB, TOP_PAD: 128 * 1024, ARENA_MAX: 0}
+"""All arrays are on the heap, where what is freed is used again, and which does not shrink; threads that have none of
+their own yet share it."""
+ORDINARY = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB, TOP_PAD: 128 * 1024}
 """Afterwards: glibc's defaults; for the two thresholds what glibc's own adjusting of them comes to once an array of
-32 MiB has been freed, as mallopt switches that off for good."""
+32 MiB has been freed, as mallopt switches that off for good. Of the number of heaps, too, there is no way back."""
 
 
 @contextmanager
@@ -40,7 +41,8 @@ def kept_memory() -> Iterator[None]:
 
 def _glibc() -> ctypes.CDLL | None:
     # others have functions of these names whose parameters mean something else
-    names = getattr(os, "confstr_names", {})
-    if "CS_GNU_LIBC_VERSION" not in names or not os.confstr("CS_GNU_LIBC_VERSION"):
+    try:
+        found = os.confstr("CS_GNU_LIBC_VERSION")
+    except (AttributeError, OSError, ValueError):
         return None
-    return ctypes.CDLL(None)
+    return ctypes.CDLL(None) if found else None

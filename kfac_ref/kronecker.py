@@ -140,6 +140,7 @@ def pair_inverse(first: Pencil, second: Pencil, sign: int, clip: bool = False) -
         denominators = xp.where(singular, xp.ones_like(denominators), denominators)
     reciprocals = 1 / denominators
     if first.inverse is not None:
-        # a denominator replaced by 1 leaves A⁻¹ and B⁻¹ alone
-        reciprocals = xp.where(singular, xp.zeros_like(reciprocals), -sign * reciprocals)
+        reciprocals = -sign * reciprocals
+        if clip:  # a denominator replaced by 1 leaves A⁻¹⊗B⁻¹ as it is
+            reciprocals = xp.where(singular, xp.zeros_like(reciprocals), reciprocals)
     return PairInverse(first.K, second.K, reciprocals, first.inverse, second.inverse)

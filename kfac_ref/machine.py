@@ -36,10 +36,10 @@ _in_use = threading.Lock()
 def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | None]:
     """Within it, the BLAS uses as many threads as serve, and memory that is freed is kept for the next arrays.
 
-    The threads are those of the whole process. Runs of one user on one machine each take the cores that no other has;
-    one that finds none free has one thread. What a run has taken it keeps to its end. SciPy's own BLAS has one thread
-    within, for two pools at once hamper each other. One inside another takes no core and no more threads than that has,
-    unless it is told.
+    It is for one thread of a process that trains. Runs of one user on one machine, with the same temporary directory,
+    each take the cores that no other has; one that finds none free has one thread. What a run has taken it keeps to its
+    end. SciPy's own BLAS has one thread within, for two pools at once hamper each other. One inside another takes no
+    core and no more threads than that has, unless it is told.
 
     Parameters
     ----------

@@ -224,7 +224,8 @@ class KFAC:
             sample = targets.given(forward_pass, cases, sampled)
         epsilon = factors.averaging_weight(state.k + 1 - state.restart, s.epsilon_max)
         running = implicit_factors.average(state.factors, forward_pass, sample, cases, s.tridiagonal, epsilon)
-        return running.explicit if self.inversion_due(state) else running
+        candidates_due = (state.k + 1) % s.T2 == 0 and s.candidates_inverted
+        return running.explicit if self.inversion_due(state) or candidates_due else running
 
     def inversion_due(self, state: State) -> bool:
         """Whether the coming iteration computes inverses: if T₃ divides it, for k ≤ 3, and where there is none (§8)."""

@@ -137,7 +137,8 @@ def _tridiagonal(case: Case, exact: Factors, damped: DampedFactors) -> BlockTrid
     for i, pair in enumerate(F_hat.Sigma_inverse, start=1):
         reciprocals = pair.reciprocals
         xp = namespace(reciprocals)
-        # the spectra ascend, so the last is the largest, unless its denominator was 0 and replaced
+        # the spectra ascend, so the last is the largest, unless its denominator was 0 and replaced; it is 0 then where
+        # the pencils are reduced
         last, largest, smallest = read_scalars(reciprocals[-1, -1], xp.max(reciprocals), xp.min(reciprocals))
         if not (smallest > 0 and largest < _limit(case) and last == largest):
             raise ValueError(f"Sigma of layer {i} given {i + 1} is singular with gamma = {case.gamma_used:g}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import closing
 from types import SimpleNamespace
 
 import array_api_strict
@@ -262,21 +262,29 @@ def test_side_by_side(like, rng):
             assert ours[1] == A.shape[0]
 
 
+class Limits:
+    """A BLAS of so many threads, and the limits that were set: what, and by which thread."""
+
+    def __init__(self, threads: int) -> None:
+        self.lib_controllers = [SimpleNamespace(num_threads=threads)]
+        self.told: list[tuple[int | None, int]] = []
+
+    def limit(self, limits: int):
+        # set at once, as threadpoolctl does, and taken back where it is a context that ends
+        self.told.append((limits, threading.get_ident()))
+        return closing(SimpleNamespace(close=lambda: self.told.append((None, threading.get_ident()))))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_side_by_side_takes_as_many_threads_as_blas(monkeypatch, threads):
-    """Each with a BLAS of one thread, which afterwards has as many as before."""
-    pool = SimpleNamespace(num_threads=threads)
-    limits, busy, most, lock = [], 0, 0, threading.Lock()
-
-    @contextmanager
-    def limit(limits_):
-        limits.append(limits_)
-        yield
-        limits.append(None)
+    """Each sets a limit of one thread, as the caller does for all, who takes it back."""
+    limits, busy, most, lock = Limits(threads), 0, 0, threading.Lock()
+    workers = set()
 
     def work(x):
         nonlocal busy, most
         with lock:
+            workers.add(threading.get_ident())
             busy += 1
             most = max(most, busy)
         time.sleep(0.02)
@@ -284,20 +292,36 @@ def test_side_by_side_takes_as_many_threads_as_blas(monkeypatch, threads):
             busy -= 1
         return x.size
 
-    limit_only = SimpleNamespace(lib_controllers=[pool], limit=lambda limits: limit(limits))
-    monkeypatch.setattr(arrays, "blas", lambda: limit_only)
+    monkeypatch.setattr(arrays, "blas", lambda: limits)
     items = [np.zeros(n) for n in range(1, 11)]
     assert arrays.side_by_side(work, items[0], items) == list(range(1, 11))
     assert most <= threads and (most > 1 or threads == 1)
-    assert limits == ([1, None] if threads > 1 else [])
+    if threads > 1:
+        assert limits.told[0] == (1, threading.get_ident()) and limits.told[-1] == (None, threading.get_ident())
+        assert {(1, worker) for worker in workers} <= set(limits.told)
+    else:
+        assert not limits.told
+
+
+def test_one_thread_at_a_time_works_side_by_side(monkeypatch):
+    """What one limits, another must not take back: while one is at it, others work on one item after another."""
+    limits = Limits(2)
+    monkeypatch.setattr(arrays, "blas", lambda: limits)
+
+    def inner(x):
+        return threading.get_ident()
+
+    def outer(x):
+        return set(arrays.side_by_side(inner, x, [x, x, x])) == {threading.get_ident()}
+
+    assert arrays.side_by_side(outer, np.zeros(1), [np.zeros(1)] * 3) == [True] * 3
+    assert sum(limit is None for limit, _ in limits.told) == 1
 
 
 def test_the_costly_are_worked_on_first(monkeypatch):
     """With two threads the first two to be begun are the two that cost most."""
-    begun, pool = [], SimpleNamespace(num_threads=2)
-    monkeypatch.setattr(
-        arrays, "blas", lambda: SimpleNamespace(lib_controllers=[pool], limit=lambda limits: nullcontext())
-    )
+    begun, limits = [], Limits(2)
+    monkeypatch.setattr(arrays, "blas", lambda: limits)
 
     def work(n):
         begun.append(n)

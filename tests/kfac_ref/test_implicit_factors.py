@@ -108,3 +108,23 @@ def test_k_fac_multiplies_out_where_it_inverts(rng, inverse):
         kinds.append(type(state.factors))
     # k = 1, 2, 3, 4 and 8 invert; 2 cases of 8 units an iteration would fill the room at 4 estimates
     assert kinds == [Factors] * 4 + [ImplicitFactors] * 3 + [Factors]
+
+
+def test_they_are_multiplied_out_once_where_candidates_need_them(rng):
+    """T₂ is no multiple of T₃: at k = 5 candidates for γ are inverted, and what was multiplied out for them is kept."""
+    kfac = KFAC(NETWORK, Settings(tau1=1 / 6, T3=20, T2=5, inverse="block-diagonal"))
+    state = kfac.init(glorot_initialisation(NETWORK, 0))
+    kinds = []
+    for _ in range(6):
+        X = rng.standard_normal((6, 3))
+        state, _ = kfac.step(state, Batch(X, X[:, :2]))
+        kinds.append(type(state.factors))
+    assert kinds == [Factors] * 3 + [ImplicitFactors, Factors, ImplicitFactors]
+
+
+def test_a_restarted_average_forgets_what_was_not_finite(rng):
+    made = estimates(rng, 2, 3)
+    bad = Factors({(0, 0): np.full((4, 4), np.nan)}, {(1, 1): np.full((8, 8), np.nan)})
+    parameters, X, Y = made[0]
+    found = implicit_factors.average(bad, ForwardPass(NETWORK, parameters, X), lambda rows, z: Y[rows], 3, False, 0.0)
+    assert np.isfinite(found.A[0, 0]).all()

@@ -117,7 +117,9 @@ def test_without_clip_a_singular_pair_is_not_hidden(like):
     eye = np.eye(2)
     with np.errstate(divide="ignore", invalid="ignore"):
         pair = kronecker.factorise_pair(*to(like, eye, eye, eye, eye), sign=-1)
-    assert np.all(np.isinf(to_numpy(pair.reciprocals)))
+        pencils = [kronecker.pencil(*to(like, eye, eye), reduced=True)] * 2
+        reduced = kronecker.pair_inverse(*pencils, sign=-1)
+    assert np.all(np.isinf(to_numpy(pair.reciprocals))) and np.all(np.isinf(to_numpy(reduced.reciprocals)))
 
 
 # --- reduced pencils -------------------------------------------------------------------------------------------------

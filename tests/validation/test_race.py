@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -90,7 +91,7 @@ def at_start(courses, begun):
     @contextmanager
     def start(setting, python):
         begun.append(str(setting))
-        yield courses[str(setting)]
+        yield copy(courses[str(setting)])
 
     return start
 
@@ -121,22 +122,28 @@ def test_the_race_prints_who_is_first_and_goes_on_where_it_was(begun, tmp_path, 
     arguments = ["--peers", "python", "--target", "8", "--seconds", "60", "--out", str(tmp_path)]
     assert race.main(arguments) == 0
     said = capsys.readouterr().out
-    assert begun == ["kfac-ref, m = 10", "kfac-ref, m = 20", "kfac-jax, m = 10"]
+    # all once, and then the best of each side twice more, in turn
+    assert begun == [
+        "kfac-ref, m = 10",
+        "kfac-ref, m = 20",
+        "kfac-jax, m = 10",
+        *("kfac-ref, m = 10", "kfac-jax, m = 10") * 2,
+    ]
     ours, theirs = (float(said.split(f"{side}: ")[1].split(" s ")[0]) for side in (OURS, THEIRS))
     assert 20.0 <= ours <= 20.5 and 40.0 <= theirs <= 41.0
     assert float(said.split("ratio: ")[1].split()[0]) == pytest.approx(ours / theirs, abs=0.002)
-    assert f"{OURS}: {ours} s to a training error of 8 (m = 10)" in said
+    assert f"{OURS}: {ours} s to a training error of 8 (m = 10; median of 3 runs)" in said
     rows = [line.split() for line in said.splitlines() if line.startswith(f"{OURS}  ")]
-    assert [row[-2:] for row in rows] == [["target", "reached"]] * 2
+    assert [row[-2:] for row in rows] == [["target", "reached"]] * 4
     assert {"race.png", "race.csv", "race.txt"} <= {path.name for path in tmp_path.iterdir()}
     assert race.main(arguments) == 0
-    assert len(begun) == 3 and capsys.readouterr().out.splitlines()[-3:] == said.splitlines()[-3:]
+    assert len(begun) == 7 and capsys.readouterr().out.splitlines()[-3:] == said.splitlines()[-3:]
 
 
 def test_without_a_python_the_other_side_is_left_out(begun, tmp_path, capsys):
     assert race.main(["--target", "8", "--seconds", "60", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert len(begun) == 2 and "kfac-jax is left out: --peers is not given" in said and "ratio:" not in said
+    assert len(begun) == 4 and "kfac-jax is left out: --peers is not given" in said and "ratio:" not in said
 
 
 @pytest.mark.parametrize("arguments", [["--target", "0"], ["--seconds", "inf"], ["--target", "nan"]])
@@ -152,6 +159,14 @@ def test_the_ratio_is_a_bound_where_the_other_side_never_gets_there():
     assert "kfac-jax: not at a training error of 8 within 60 s" in said
     assert said.endswith(f"ratio: below {ours.score / 60:.3f}")
     assert "ratio:" not in race.verdict([drive(power(100.0)), theirs], TARGET, 60.0)
+    assert "ratio:" not in race.verdict([ours, replace(theirs, ended=DIVERGED)], TARGET, 60.0)
+
+
+def test_the_median_of_the_best_settings_runs_counts():
+    ours = [replace(drive(power(t)), setting=SETTINGS[0]) for t in (20.0, 26.0, 23.0)]
+    theirs = replace(drive(power(40.0)), setting=SETTINGS[2])
+    said = race.verdict([*ours, theirs], TARGET, 60.0)
+    assert f"ratio: {ours[2].score / theirs.score:.3f}" in said
 
 
 def test_the_picture_has_every_run_and_names_the_best():
@@ -209,4 +224,4 @@ def test_the_error_is_the_mean_over_all_cases(prepared):
 def test_what_is_kept_is_of_these_limits(begun, tmp_path):
     for limit in (60.0, 60.0, 50.0):
         race.race(Work(tmp_path), SETTINGS[:1], None, TARGET, limit)
-    assert len(begun) == 2
+    assert len(begun) == 2 * race.ATTEMPTS

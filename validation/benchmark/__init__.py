@@ -87,6 +87,8 @@ def heading(results: Results, backend: str) -> str:
     compiled = [f"{g.network}, m = {g.m}: {g.compile_seconds:.1f} s" for g in results.groups if g.compile_seconds]
     if compiled:
         lines.append(f"kfac-jax's compilation, not counted: {'; '.join(compiled)}")
+    for peer in dict.fromkeys(", ".join(f"{x} {y}" for x, y in g.versions.items()) for g in results.groups):
+        lines += [f"beside: {peer}"] * bool(peer)
     made_up = sorted({g.network for g in results.groups if g.made_up})
     if made_up:
         lines.append(f"on random cases, as the data cannot be had: {', '.join(made_up)}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -255,7 +254,9 @@ class Worker:
             # ru_maxrss may be that of the process that started this one, which Linux leaves there
             lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
             return int(lines["VmHWM"].split()[0]) * 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        import resource  # which Windows does not have
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def _running(self) -> Training:
         if self.training is None:
@@ -279,7 +280,7 @@ def main() -> None:
         answers.write(json.dumps(value) + "\n")
         answers.flush()
 
-    answer({"answer": {name: metadata.version(name) for name in VERSIONS}})
+    answer({"answer": {name: metadata.version(name) for name in VERSIONS} | {"device": jax.default_backend()}})
     worker = Worker()
     for line in sys.stdin:
         request = json.loads(line)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -39,7 +41,7 @@ class Peer:
     """
 
     versions: Mapping[str, str]
-    """Of JAX and kfac-jax."""
+    """Of JAX and kfac-jax, and the kind of "device" that JAX uses."""
     compile_seconds: float
     """What compiling for the present run of kfac-jax took, with the first iterations, which are undone."""
 
@@ -52,7 +54,9 @@ class Peer:
         try:
             # a link into an environment is that environment, so it is not resolved; -P: nothing is imported from here
             self._process = subprocess.Popen(
-                [Path(self.python).absolute(), "-P", WORKER],
+                [Path(shutil.which(self.python) or self.python).absolute(), "-P", WORKER],
+                # on a GPU that another program uses, too, it must not take most of the memory at once
+                env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

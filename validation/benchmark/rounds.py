@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median
 
 import array_api_compat
@@ -61,6 +61,8 @@ class Group:
     """Of kfac-jax."""
     threads: int | None
     """Of the BLAS."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of JAX and kfac-jax, and JAX's kind of device."""
 
     @property
     def rate(self) -> float:
@@ -100,12 +102,21 @@ def measure(
         ways |= methods.peers(peer, problem, m)
     # to tell stages apart on another device it must be waited for after each, which costs time of its own
     apart = not array_api_compat.is_numpy_array(X)
-    with at_full_speed(max(sizes)) as threads:
+    # the BLAS has nothing to do for arrays that are not on the host
+    with at_full_speed(1 if apart else max(sizes)) as threads:
         _in_turn(ways, 1, False, advance)
         rows = _in_turn(ways, cycles, not apart, advance)
         split = _in_turn(ways, 1, True, advance) if apart else rows
     measured = {label: Measured(rows[label], split[label], counts.get(label, {})) for label in ways}
-    return Group(problem.name, m, problem.made_up, measured, peer.compile_seconds if peer else None, threads)
+    return Group(
+        problem.name,
+        m,
+        problem.made_up,
+        measured,
+        compile_seconds=peer.compile_seconds if peer else None,
+        threads=None if apart else threads,
+        versions=dict(peer.versions) if peer else {},
+    )
 
 
 def _in_turn(

@@ -5,7 +5,6 @@ A program of its own, so that it holds nothing but what training needs: `python 
 
 from __future__ import annotations
 
-import resource
 import sys
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,8 @@ def peak_memory() -> int:
         # ru_maxrss may be that of the process that started this one, which Linux leaves there
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024
+    import resource  # which Windows does not have
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -55,7 +55,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     """As Ctrl-C does, upon which a training run saves itself; if that does not help, at once."""
     if process.poll() is not None:
         return
-    process.send_signal(signal.SIGINT)
+    # Windows knows no such signal
+    process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:

@@ -43,6 +43,7 @@ def peer(monkeypatch):
 
     class Fake:
         compile_seconds = 7.5
+        versions = {"jax": "0.9.1", "device": "cpu"}  # noqa: RUF012
 
         def __init__(self, python):
             asked.append(python)
@@ -76,6 +77,7 @@ def test_quick(small, peer, tmp_path, capsys):
     out = tmp_path / "all.json"
     assert benchmark.main(["--quick", "--peers", "python", "--out", str(tmp_path), "--json", str(out)]) == 0
     printed = capsys.readouterr().out
+    assert "beside: jax 0.9.1, device cpu" in printed
     assert printed.count("paper, block-diagonal") >= 4 and "kfac-jax" in printed and "7.5 s" in printed
     assert imread(tmp_path / "stages-mnist.png").shape[0] > 200
     found = json.loads(out.read_text())
