@@ -154,7 +154,7 @@ def test_its_objective_is_ours(other, likelihood):
 @with_jax
 def test_it_measures(other):
     other.prepare(SIZES, ACTIVATIONS, "bernoulli", data())
-    assert set(other.versions) == {"jax", "jaxlib", "kfac-jax"}
+    assert set(other.versions) == {"jax", "jaxlib", "kfac-jax", "device"}
     for times in (other.gradient(3), other.sgd(3), other.kfac(3)):
         assert len(times) == 3 and all(0 < t < 60 for t in times)
     assert other.compile_seconds > 0 and other.peak_memory() > 50e6
