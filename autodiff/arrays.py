@@ -7,23 +7,17 @@ was given and stays on their device, in their dtype. Only `to_numpy` and `read_s
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from autodiff.names import closest
 
 Array: TypeAlias = Any
 """An array of any library that follows the array-API standard."""
-
-T = TypeVar("T")
 
 DTYPES = ("float32", "float64")
 BACKENDS = ("numpy", "cupy", "cupy-tf32")
@@ -34,6 +28,11 @@ BACKENDS = ("numpy", "cupy", "cupy-tf32")
 def namespace(*arrays: Array) -> Any:
     """The array-API namespace that `arrays` belong to; TypeError if they belong to different ones or to none."""
     return array_api_compat.array_namespace(*arrays)
+
+
+def is_numpy(x: Array) -> bool:
+    """Whether x is an array of NumPy."""
+    return isinstance(x, np.ndarray)
 
 
 def device(x: Array) -> Any:
@@ -138,56 +137,6 @@ def require_alike(x: Array, like: Array, name: str) -> None:
     if x.dtype != like.dtype or device(x) != device(like):
         expected = f"expected {like.dtype} on {device(like)} like the parameters"
         raise TypeError(f"{name} has dtype {x.dtype} on device {device(x)}, {expected}")
-
-
-# --- threads -------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def blas() -> ThreadpoolController:
-    """The BLAS libraries that were loaded when this was first called, whose threads can be counted and limited."""
-    return ThreadpoolController().select(user_api="blas")
-
-
-def threads(like: Array) -> int:
-    """How many threads work on arrays of the library of `like` may have: of NumPy as many as any BLAS has, else 1."""
-    if not isinstance(like, np.ndarray):
-        return 1
-    return max((pool.num_threads for pool in blas().lib_controllers), default=1)
-
-
-def side_by_side(
-    function: Callable[..., T], like: Array, *operands: Sequence[Any], costs: Sequence[float] | None = None
-) -> list[T]:
-    """[function(x, y, …) for x, y, … in zip(*operands)], for what BLAS threads do little for.
-
-    That is LAPACK's factorisations, as measured with two threads. As many as there are `threads` are worked on at once,
-    each by a thread with a BLAS of one; the costly ones first, if `costs` are given. Where another thread does so
-    already, they are worked on one after another.
-    """
-    items, count = list(zip(*operands, strict=True)), threads(like)
-    if count == 1 or len(items) < 2 or not _side_by_side.acquire(blocking=False):
-        return [function(*item) for item in items]
-    try:
-        return _at_once(function, items, count, costs)
-    finally:
-        _side_by_side.release()
-
-
-# a limit that one thread sets, and takes back, holds for all
-_side_by_side = threading.Lock()
-
-
-def _at_once(
-    function: Callable[..., T], items: Sequence[tuple[Any, ...]], count: int, costs: Sequence[float] | None
-) -> list[T]:
-    order = range(len(items)) if costs is None else sorted(range(len(items)), key=lambda i: -costs[i])
-    # once for all threads, and in each, as in some libraries a limit is that of the thread that sets it
-    limit = functools.partial(blas().limit, limits=1)
-    with limit(), ThreadPoolExecutor(count, initializer=limit) as pool:
-        # a context for each, so that np.errstate holds there too
-        futures = {i: pool.submit(copy_context().run, function, *items[i]) for i in order}
-        return [futures[i].result() for i in range(len(items))]
 
 
 # --- creation and elementwise functions ----------------------------------------------------------------------------

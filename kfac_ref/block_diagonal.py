@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autodiff import arrays
 from autodiff.arrays import Array
 from autodiff.network import Parameters
+from autodiff.threads import side_by_side
 from kfac_ref import kronecker
 from kfac_ref.damping import DampedFactors
 from kfac_ref.factors import Factors
@@ -29,7 +29,7 @@ class BlockDiagonalInverse:
 def invert(damped: DampedFactors) -> BlockDiagonalInverse:
     """F̆⁻¹ from the factorised damped factors."""
     roots = damped.A + damped.G
-    inverses = arrays.side_by_side(lambda R: R.T @ R, roots[0], roots, costs=[R.shape[0] for R in roots])
+    inverses = side_by_side(lambda R: R.T @ R, roots[0], roots, costs=[R.shape[0] for R in roots])
     return BlockDiagonalInverse(inverses[: len(damped.A)], inverses[len(damped.A) :])
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from autodiff import arrays
 from autodiff.arrays import Array
 from autodiff.network import Parameters
+from autodiff.threads import side_by_side
 from kfac_ref import kronecker
 from kfac_ref.damping import DampedFactors
 from kfac_ref.factors import Blocks, Factors, mirrored
@@ -55,7 +56,7 @@ def invert(factors: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
     reduced = [_low_rank(A, G) for A, G in zip(cross_A, cross_G, strict=True)]
     cross, own, following = cross_A + cross_G, damped.A[:-1] + damped.G[:-1], damped.A[1:] + damped.G[1:]
     sizes = [x.shape[0] for x in cross]
-    sides = arrays.side_by_side(_eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
+    sides = side_by_side(_eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
     sides_A, sides_G = sides[: len(layers)], sides[len(layers) :]
     return BlockTridiagonalInverse(
         [Psi for Psi, _ in sides_A],

@@ -10,6 +10,7 @@ import numpy as np
 from autodiff import arrays
 from autodiff.arrays import Array, namespace
 from autodiff.names import closest
+from autodiff.threads import side_by_side
 from kfac_ref.factors import Factors
 
 PI_NORMS = ("trace", "frobenius")
@@ -75,7 +76,7 @@ def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedFact
         return arrays.inverse_square_root(arrays.add_to_diagonal(block, value))
 
     sizes = [block.shape[0] for block in blocks]
-    roots, pivots = zip(*arrays.side_by_side(root, blocks[0], blocks, values, costs=sizes), strict=True)
+    roots, pivots = zip(*side_by_side(root, blocks[0], blocks, values, costs=sizes), strict=True)
     xp = namespace(*blocks)
     return DampedFactors(
         A=list(roots[: factors.layers]),

@@ -11,7 +11,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from autodiff import arrays
+from autodiff.threads import blas
 from kfac_ref import cores
 from kfac_ref.kept_memory import kept_memory
 
@@ -62,8 +62,8 @@ def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | Non
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be ≥ 1; got {threads}")
-    blas, scipys = _blas()
-    present = max((library.num_threads for library in blas.lib_controllers), default=1)
+    numpys, scipys = _blas()
+    present = max((library.num_threads for library in numpys.lib_controllers), default=1)
     wish = threads or (1 if widest <= NARROW else present)
     with ExitStack() as stack:
         count = wish
@@ -72,17 +72,17 @@ def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | Non
             stack.enter_context(kept_memory())
             free = stack.enter_context(cores.taken(wish))
             count = threads or max(1, free)
-        stack.enter_context(blas.limit(limits=count))
+        stack.enter_context(numpys.limit(limits=count))
         stack.enter_context(scipys.limit(limits=1))
-        yield count if blas.lib_controllers else None
+        yield count if numpys.lib_controllers else None
 
 
 def _blas() -> tuple[ThreadpoolController, ThreadpoolController]:
     """The BLAS in use, and apart from it, if it is loaded, that of SciPy's wheels, which NumPy does not use."""
-    paths = [library.filepath for library in arrays.blas().lib_controllers]
+    paths = [library.filepath for library in blas().lib_controllers]
     scipys = [path for path in paths if _is_scipys(path)]
     others = [path for path in paths if path not in scipys]
-    return arrays.blas().select(filepath=others), arrays.blas().select(filepath=scipys)
+    return blas().select(filepath=others), blas().select(filepath=scipys)
 
 
 def _is_scipys(library: str) -> bool:
