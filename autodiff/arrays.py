@@ -87,7 +87,7 @@ def from_numpy(x: np.ndarray, like: Array) -> Array:
 
 def to_numpy(x: Array) -> np.ndarray:
     """`x` on the host."""
-    if isinstance(x, np.ndarray):
+    if is_numpy(x):
         return x
     if array_api_compat.is_cupy_array(x):
         return x.get()
@@ -209,7 +209,7 @@ def gram(vectors: Sequence[Sequence[Array]]) -> Array:
 def logistic(z: Array) -> Array:
     """1 / (1 + e^−z), with a small relative error for negative z, too; 0 where e^−z overflows (in float32 z < −88)."""
     xp = namespace(z)
-    if isinstance(z, np.ndarray):
+    if is_numpy(z):
         # NumPy's vectorised exp: several times faster than scipy.special.expit
         e = np.negative(z)
         with np.errstate(over="ignore"):
@@ -340,7 +340,7 @@ def symmetric_operator(size: int, matmat: Callable[[Array], Array], like: Array)
 
     It is symmetric, so that products with its transpose are the same. TypeError for a library that has none.
     """
-    if isinstance(like, np.ndarray):
+    if is_numpy(like):
         from scipy.sparse.linalg import LinearOperator
     elif array_api_compat.is_cupy_array(like):
         from cupyx.scipy.sparse.linalg import LinearOperator

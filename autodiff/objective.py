@@ -94,7 +94,10 @@ class Evaluation:
 def evaluate(
     network: Network, parameters: Parameters, X: Array, Y: Array, eta: float = 0.0, chunk_size: int = CHUNK_SIZE
 ) -> Evaluation:
-    """Evaluate a network on X (N, d_0) with targets Y (N, d_ℓ). ValueError or TypeError where these do not fit."""
+    """Evaluate a network on X (N, d_0) with targets Y (N, d_ℓ), at most EVALUATED cases at once.
+
+    ValueError or TypeError where these do not fit.
+    """
     network.check_parameters(parameters)
     network.check_batch(X, Y, parameters[0])
     xp, mistakes = namespace(X), network.likelihood.mistakes

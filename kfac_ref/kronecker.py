@@ -79,9 +79,15 @@ def pencil(R: Array, H: Array, reduced: bool = False) -> Pencil:
     if reduced and H.shape[1] < H.shape[0]:
         s, V = arrays.eigh(Y.T @ Y)
         return Pencil(R.T @ (Y @ V), s, R.T @ R)
-    s, E = arrays.eigh(Y @ Y.T)
-    K = R.T @ E
-    return Pencil(K * namespace(s).sqrt(arrays.positive_part(s)), s, R.T @ R) if reduced else Pencil(K, s)
+    full = _full_pencil(R, Y @ Y.T)
+    if not reduced:
+        return full
+    return Pencil(full.K * namespace(full.s).sqrt(arrays.positive_part(full.s)), full.s, R.T @ R)
+
+
+def _full_pencil(R: Array, RCR: Array) -> Pencil:
+    s, E = arrays.eigh(RCR)
+    return Pencil(R.T @ E, s)
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,7 @@ def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: 
     C, D : symmetric, of the shapes of A and B.
     sign, clip : as of `pair_inverse`.
     """
-    s1, E1 = arrays.eigh(R_A @ C @ R_A.T)
-    s2, E2 = arrays.eigh(R_B @ D @ R_B.T)
-    return pair_inverse(Pencil(R_A.T @ E1, s1), Pencil(R_B.T @ E2, s2), sign, clip)
+    return pair_inverse(_full_pencil(R_A, R_A @ C @ R_A.T), _full_pencil(R_B, R_B @ D @ R_B.T), sign, clip)
 
 
 def pair_inverse(first: Pencil, second: Pencil, sign: int, clip: bool = False) -> PairInverse:

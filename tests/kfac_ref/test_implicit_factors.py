@@ -96,30 +96,28 @@ def test_old_averages_do_not_change(rng):
     np.testing.assert_allclose(second.A[0, 0], A[0, 0], atol=1e-14)
 
 
-@pytest.mark.parametrize("inverse", ["block-diagonal", "block-tridiagonal"])
-def test_k_fac_multiplies_out_where_it_inverts(rng, inverse):
-    settings = Settings(tau1=1 / 3, T3=4, T2=4, inverse=inverse)
-    kfac = KFAC(NETWORK, settings)
-    state = kfac.init(glorot_initialisation(NETWORK, 0))
-    kinds = []
-    for _ in range(8):
+def kinds(rng, iterations: int, **constants) -> list[type]:
+    """What the state's factors are after each iteration, on 6 cases."""
+    kfac = KFAC(NETWORK, Settings(**constants))
+    state, found = kfac.init(glorot_initialisation(NETWORK, 0)), []
+    for _ in range(iterations):
         X = rng.standard_normal((6, 3))
         state, _ = kfac.step(state, Batch(X, X[:, :2]))
-        kinds.append(type(state.factors))
-    # k = 1, 2, 3, 4 and 8 invert; 2 cases of 8 units an iteration would fill the room at 4 estimates
-    assert kinds == [Factors] * 4 + [ImplicitFactors] * 3 + [Factors]
+        found.append(type(state.factors))
+    return found
+
+
+@pytest.mark.parametrize("inverse", ["block-diagonal", "block-tridiagonal"])
+def test_k_fac_multiplies_out_where_it_inverts(rng, inverse):
+    """k = 1, 2, 3, 4 and 8 invert; 2 cases of 8 units an iteration would fill the room at 4 estimates."""
+    found = kinds(rng, 8, tau1=1 / 3, T3=4, T2=4, inverse=inverse)
+    assert found == [Factors] * 4 + [ImplicitFactors] * 3 + [Factors]
 
 
 def test_they_are_multiplied_out_once_where_candidates_need_them(rng):
     """T₂ is no multiple of T₃: at k = 5 candidates for γ are inverted, and what was multiplied out for them is kept."""
-    kfac = KFAC(NETWORK, Settings(tau1=1 / 6, T3=20, T2=5, inverse="block-diagonal"))
-    state = kfac.init(glorot_initialisation(NETWORK, 0))
-    kinds = []
-    for _ in range(6):
-        X = rng.standard_normal((6, 3))
-        state, _ = kfac.step(state, Batch(X, X[:, :2]))
-        kinds.append(type(state.factors))
-    assert kinds == [Factors] * 3 + [ImplicitFactors, Factors, ImplicitFactors]
+    found = kinds(rng, 6, tau1=1 / 6, T3=20, T2=5, inverse="block-diagonal")
+    assert found == [Factors] * 3 + [ImplicitFactors, Factors, ImplicitFactors]
 
 
 def test_a_restarted_average_forgets_what_was_not_finite(rng):

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-import array_api_compat
-
+from autodiff.arrays import is_numpy
 from kfac_ref.machine import at_full_speed
 from kfac_ref.settings import INVERSES
 from validation.benchmark import flops, methods, problems
@@ -101,7 +100,7 @@ def measure(
     if peer:
         ways |= methods.peers(peer, problem, m)
     # to tell stages apart on another device it must be waited for after each, which costs time of its own
-    apart = not array_api_compat.is_numpy_array(X)
+    apart = not is_numpy(X)
     # the BLAS has nothing to do for arrays that are not on the host
     with at_full_speed(1 if apart else max(sizes)) as threads:
         _in_turn(ways, 1, False, advance)

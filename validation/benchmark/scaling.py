@@ -55,7 +55,7 @@ def measure(backend: str, advance: Callable[[], object]) -> list[Point]:
                 for inverse in INVERSES:
                     settings = problems.settings("paper", inverse, m)
                     work = sum(flops.mean_over_cycle(sizes, m, settings).values())
-                    measured[inverse] = mean_over_cycle(problem, settings), work
+                    measured[inverse] = _seconds_over_cycle(problem, settings), work
                 points += [Point(axis, value, method, *both) for method, both in measured.items()]
                 advance()
     return points
@@ -68,7 +68,7 @@ def _gradient(problem: Problem, m: int) -> float:
     return median(_repeated(lambda: run(1, False)[0]["seconds"]))
 
 
-def mean_over_cycle(problem: Problem, settings: Settings) -> float:
+def _seconds_over_cycle(problem: Problem, settings: Settings) -> float:
     """Seconds an iteration of K-FAC on one mini-batch, the mean over a whole cycle."""
     optimizer, length = KFAC(problem.network, settings), flops.cycle(settings)
     batch = training.minibatch(problem.data, 0, 1, settings.m1)
