@@ -12,12 +12,12 @@ from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, implicit_factors, quadratic, targets
-from kfac_ref.block_diagonal import BlockDiagonalInverse
-from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
-from kfac_ref.factors import Factors
-from kfac_ref.implicit_factors import ImplicitFactors
-from kfac_ref.quadratic import InnerProducts
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, implicit_factors, quadratic, targets
+from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
+from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
+from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.implicit_factors import ImplicitFactors
+from kfac_ref.curvature.quadratic import InnerProducts
 from kfac_ref.settings import CommonSettings, Settings
 
 Inverse = BlockDiagonalInverse | BlockTridiagonalInverse

@@ -9,7 +9,7 @@ from typing import Any
 
 from autodiff.names import closest
 from autodiff.passes import CHUNK_SIZE
-from kfac_ref.damping import PI_NORMS
+from kfac_ref.curvature.damping import PI_NORMS
 
 INVERSES = ("block-tridiagonal", "block-diagonal")
 

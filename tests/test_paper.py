@@ -25,12 +25,14 @@ PROPERTY = "tests/validation/theorems/test_properties.py::test_statement"
 
 MODULES = [
     *(f"autodiff.{name}" for name in ("activations", "likelihoods", "network", "objective", "passes")),
-    *(f"kfac_ref.{name}" for name in ("baselines", "block_diagonal", "block_tridiagonal", "cotangents", "cumulants")),
     *(
-        f"kfac_ref.{name}"
-        for name in ("damping", "ekfac", "factors", "fisher", "implicit_factors", "kronecker", "kronecker_fisher")
+        f"kfac_ref.curvature.{name}"
+        for name in (
+            *("block_diagonal", "block_tridiagonal", "cotangents", "cumulants", "damping", "ekfac", "factors"),
+            *("fisher", "implicit_factors", "kronecker", "kronecker_fisher", "quadratic", "targets"),
+        )
     ),
-    *(f"kfac_ref.{name}" for name in ("optimizer", "quadratic", "settings", "targets", "training")),
+    *(f"kfac_ref.{name}" for name in ("baselines", "optimizer", "settings", "training.loop")),
 ]
 """Every public function of these is to be found in PAPER.md."""
 
@@ -167,7 +169,7 @@ def test_every_named_test_ran(request):
 
 # --- the walk itself -------------------------------------------------------------------------------------------------
 
-PI, PI_TEST = "kfac_ref.damping.pi", "tests/kfac_ref/test_damping.py::test_pi_by_traces"
+PI, PI_TEST = "kfac_ref.curvature.damping.pi", "tests/kfac_ref/curvature/test_damping.py::test_pi_by_traces"
 HEAD = "| where | what it says | computed by | checked by |\n| --- | --- | --- | --- |\n"
 GOOD = f"{HEAD}| §6.3 | π by traces | `{PI}` | `{PI_TEST}` |\n"
 
@@ -180,13 +182,13 @@ def test_a_good_table_is_walked_without_complaint():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (PI, "kfac_ref.damping.tau", "kfac_ref.damping.tau does not exist"),
+        (PI, "kfac_ref.curvature.damping.tau", "kfac_ref.curvature.damping.tau does not exist"),
         (PI, "kfac_ref.dumping.pi", "kfac_ref.dumping.pi does not exist"),
         (PI, "kfac_ref.optimizer.KFAC.leap", "kfac_ref.optimizer.KFAC.leap does not exist"),
         (PI, "numpy.pi", "numpy.pi is no function"),
-        (PI_TEST, "tests/kfac_ref/test_damping.py::test_tau", "test_damping.py::test_tau does not exist"),
+        (PI_TEST, "tests/kfac_ref/curvature/test_damping.py::test_tau", "test_damping.py::test_tau does not exist"),
         (PI_TEST, "tests/kfac_ref/test_dumping.py::test_pi", "test_dumping.py::test_pi does not exist"),
-        (PI_TEST, "tests/kfac_ref/test_damping.py::make_factors", "::make_factors does not exist"),
+        (PI_TEST, "tests/kfac_ref/curvature/test_damping.py::make_factors", "::make_factors does not exist"),
         (PI_TEST, "tests/conftest.py::rng", "tests/conftest.py::rng does not exist"),
         (PI_TEST, "theorem-0", "theorem-0 is neither a test nor a statement"),
         (f"`{PI}`", "by hand", "nothing computes it"),

@@ -20,9 +20,9 @@ import numpy as np
 
 from autodiff.network import Network
 from autodiff.passes import forward
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, kronecker, kronecker_fisher
-from kfac_ref.files import write_text
-from kfac_ref.npz_file import read_archive
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, kronecker, kronecker_fisher
+from kfac_ref.data.files import write_text
+from kfac_ref.data.npz_file import read_archive
 from kfac_ref.oracle import Case, Truth, truth
 
 OUT = Path(__file__).parent.parent / "kfac_ref" / "oracle" / "conformance"

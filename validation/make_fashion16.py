@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kfac_ref.datasets import averaged_bytes, fetched_images
+from kfac_ref.data.datasets import averaged_bytes, fetched_images
 
 SEED = 16
 PER_CLASS = {"X": 400, "X_test": 100}

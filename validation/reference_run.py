@@ -18,10 +18,11 @@ import numpy as np
 from threadpoolctl import threadpool_info
 from tqdm import tqdm
 
-from kfac_ref import plots, runs, training
-from kfac_ref.experiment import Experiment, prepare
+from kfac_ref.command import plots
 from kfac_ref.optimizer import Diverged
 from kfac_ref.settings import INVERSES
+from kfac_ref.training import loop, runs
+from kfac_ref.training.experiment import Experiment, prepare
 from validation.work import Work
 
 AUTHORS = Path(__file__).parent / "authors"
@@ -63,13 +64,13 @@ def train(name: str, iterations: int, seed: int, **options: Any) -> Run:
     rows: list[Row] = []
     minibatches: list[Row] = []
     total = 0.0
-    steps = training.iterate(prepared.optimizer, prepared.first_state(), prepared.data)
+    steps = loop.iterate(prepared.optimizer, prepared.first_state(), prepared.data)
     for k in tqdm(range(1, iterations + 1), desc=f"{name}, seed {seed}", disable=None, leave=False):
         state, record, seconds = next(steps)
         total += seconds
         minibatches.append({"k": k, "error": record.error})
         if k % EVERY == 0 or k == iterations:
-            values = training.evaluate_all(prepared.network, state, prepared.data, settings.eta, settings.chunk_size)
+            values = loop.evaluate_all(prepared.network, state, prepared.data, settings.eta, settings.chunk_size)
             rows.append(_row(k, total, values))
     return Run(rows, minibatches)
 

@@ -19,7 +19,7 @@ from typing import Any
 import markdown
 from tqdm import tqdm
 
-from kfac_ref.files import write_text
+from kfac_ref.data.files import write_text
 from validation import figures, replay, theorems
 from validation.figures.drawn import as_text, escaped
 from validation.work import Work, machine

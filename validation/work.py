@@ -19,12 +19,14 @@ import scipy
 from threadpoolctl import threadpool_info
 
 import kfac_ref
-from kfac_ref import datasets, reporting, runs
-from kfac_ref.datasets import Dataset
-from kfac_ref.experiment import Experiment, prepare
-from kfac_ref.fetching import FetchError
-from kfac_ref.files import write_text, write_whole
+from kfac_ref.command import reporting
+from kfac_ref.data import datasets
+from kfac_ref.data.datasets import Dataset
+from kfac_ref.data.fetching import FetchError
+from kfac_ref.data.files import write_text, write_whole
 from kfac_ref.optimizer import Diverged
+from kfac_ref.training import runs
+from kfac_ref.training.experiment import Experiment, prepare
 
 Arrays = dict[str, np.ndarray]
 

@@ -1,1 +1,4 @@
-"""Files that come with the package: `fashion16.npz`, remade by `python -m validation make-fashion16`."""
+"""Data by name or path: where they come from, fetching, images, files (§13).
+
+`fashion16.npz` lies here; it is remade by `python -m validation make-fashion16`.
+"""

@@ -25,7 +25,7 @@ from autodiff.arrays import Array, to_numpy
 from autodiff.names import closest
 from autodiff.network import Network, Parameters
 from autodiff.passes import ForwardPass
-from kfac_ref.npz_file import finite, listed, read_archive, write_archive
+from kfac_ref.data.npz_file import finite, listed, read_archive, write_archive
 from kfac_ref.settings import INVERSES
 
 REQUIRED = ("layers", "activations", "likelihood")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kfac_ref.damping import PI_NORMS
+from kfac_ref.curvature.damping import PI_NORMS
 from kfac_ref.oracle.verdict import Explanation
 
 

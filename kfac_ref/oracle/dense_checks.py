@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from autodiff import passes
-from kfac_ref import block_diagonal, kronecker, kronecker_fisher
+from kfac_ref.curvature import block_diagonal, kronecker, kronecker_fisher
 from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.layouts import Order, orders

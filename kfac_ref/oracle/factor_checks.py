@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kfac_ref import damping
+from kfac_ref.curvature import damping
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.references import FISHERS, References, dear

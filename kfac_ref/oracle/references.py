@@ -11,9 +11,9 @@ import numpy as np
 from autodiff import objective, passes
 from autodiff.arrays import Array, to_numpy
 from autodiff.passes import Activities
-from kfac_ref import block_tridiagonal, damping, ekfac, factors, fisher
-from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
-from kfac_ref.factors import Factors
+from kfac_ref.curvature import block_tridiagonal, damping, ekfac, factors, fisher
+from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
+from kfac_ref.curvature.factors import Factors
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.expressions import Symbols
 

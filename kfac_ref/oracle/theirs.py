@@ -16,7 +16,7 @@ import numpy as np
 
 from autodiff.arrays import to_numpy
 from autodiff.names import nearest
-from kfac_ref.npz_file import finite, one_line, read_archive
+from kfac_ref.data.npz_file import finite, one_line, read_archive
 from kfac_ref.oracle.case import Case
 
 LAYERED = (

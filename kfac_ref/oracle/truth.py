@@ -13,11 +13,11 @@ import numpy as np
 from autodiff.arrays import Array, from_numpy, namespace, read_scalars, to_numpy
 from autodiff.network import Parameters
 from autodiff.objective import loss_and_gradient
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, fisher, quadratic
-from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
-from kfac_ref.damping import DampedFactors
-from kfac_ref.factors import Factors
-from kfac_ref.npz_file import write_archive
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, fisher, quadratic
+from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
+from kfac_ref.curvature.damping import DampedFactors
+from kfac_ref.curvature.factors import Factors
+from kfac_ref.data.npz_file import write_archive
 from kfac_ref.oracle.case import Case
 
 LARGEST_DENSE = 2000

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kfac_ref import oracle
-from kfac_ref.npz_file import read_archive
+from kfac_ref.data.npz_file import read_archive
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.verdict import Report
 

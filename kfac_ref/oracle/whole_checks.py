@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kfac_ref import damping, fisher
+from kfac_ref.curvature import damping, fisher
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.damping_rules import with_pi
 from kfac_ref.oracle.fits import claim

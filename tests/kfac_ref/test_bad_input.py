@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from autodiff import Network
-from kfac_ref import KFAC, Batch, cli, machine, reporting, runs
+from kfac_ref import KFAC, Batch, machine
 from kfac_ref.baselines import SGD
-from kfac_ref.runs import CHECKPOINT, METRICS, SETTINGS
-from tests.kfac_ref.test_runs import go, make, save_data
+from kfac_ref.command import cli, reporting
+from kfac_ref.training import runs
+from kfac_ref.training.runs import CHECKPOINT, METRICS, SETTINGS
+from tests.kfac_ref.training.test_runs import go, make, save_data
 
 
 @pytest.fixture(scope="module")

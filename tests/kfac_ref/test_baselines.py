@@ -11,7 +11,7 @@ import pytest
 from autodiff import Network
 from autodiff.arrays import to_numpy
 from autodiff.passes import ForwardPass
-from kfac_ref import Batch, Diverged, quadratic, training
+from kfac_ref import Batch, Diverged
 from kfac_ref.baselines import (
     LARGEST,
     SGD,
@@ -21,6 +21,8 @@ from kfac_ref.baselines import (
     SGDState,
     momentum,
 )
+from kfac_ref.curvature import quadratic
+from kfac_ref.training import loop
 from tests.conftest import assert_all_close, assert_home, is_float32, random_parameters, random_targets, to
 from tests.dense import case_forward, case_mean, dense_fisher, dense_gradient, dense_h, flatten, unflatten
 
@@ -274,10 +276,10 @@ def test_natural_gradient_trains_as_the_others_do(rng):
     network = make_network()
     optimizer = NaturalGradient(network, NaturalGradientSettings(lambda0=1.0, m1=20, full_batch_at=None))
     X = rng.standard_normal((30, 3))
-    data = training.Data(X, np.stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2]], axis=1))
+    data = loop.Data(X, np.stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2]], axis=1))
     first = optimizer.init(random_parameters(rng, network), 3)
     before = [W.copy() for W in first.parameters]
-    run = training.iterate(optimizer, first, data)
+    run = loop.iterate(optimizer, first, data)
     errors = [record.error for _, (_, record, _) in zip(range(40), run, strict=False)]
     assert np.mean(errors[-5:]) < 0.5 * np.mean(errors[:5])
     for W, b in zip(first.parameters, before, strict=True):

@@ -17,7 +17,8 @@ import pytest
 
 from autodiff import Network, glorot_initialisation
 from autodiff.arrays import from_numpy, to_numpy
-from kfac_ref import KFAC, preset, training
+from kfac_ref import KFAC, preset
+from kfac_ref.training import loop
 from tests.conftest import OTHER_DEVICE, make_like
 
 CASES, FIRST, WIDTH = 48, 16, 5
@@ -115,7 +116,7 @@ def problem(far, inverse: str):
     kfac = KFAC(network, settings)
     state = kfac.init([from_numpy(W, far) for W in glorot_initialisation(network, 0)], seed=3)
     x = from_numpy(X, far)
-    return kfac, state, training.Data(x, x, x[:8, :], x[:8, :])
+    return kfac, state, loop.Data(x, x, x[:8, :], x[:8, :])
 
 
 @pytest.mark.parametrize("inverse", ["block-diagonal", "block-tridiagonal"])
@@ -123,7 +124,7 @@ def test_a_cycle_reads_once_an_iteration(far, doors, inverse):
     kfac, state, data = problem(far, inverse)
     doors.clear()
     counted, chosen = [], []
-    for _, record, _ in islice(training.iterate(kfac, state, data), CYCLE):
+    for _, record, _ in islice(loop.iterate(kfac, state, data), CYCLE):
         counted.append(len(doors.reads))
         chosen.append((record.lam, record.gamma))
         assert set(doors.reads) <= {"to_device", "get"}
@@ -139,7 +140,7 @@ def test_a_cycle_uploads_the_rows_of_its_mini_batches_and_nothing_else(far, door
     kfac, state, data = problem(far, "block-tridiagonal")
     s, drawn_here = kfac.settings, isinstance(far, type(array_api_strict.zeros(0)))
     doors.clear()
-    for _, record, _ in islice(training.iterate(kfac, state, data), CYCLE):
+    for _, record, _ in islice(loop.iterate(kfac, state, data), CYCLE):
         rows, *noise = sorted(doors.uploads, key=lambda sent: sent.dtype.kind != "i")
         assert rows.dtype.kind == "i" and rows.shape == (record.m,)
         assert [x.shape for x in noise] == ([(math.ceil(s.tau1 * record.m), WIDTH)] if drawn_here else [])
@@ -149,9 +150,9 @@ def test_a_cycle_uploads_the_rows_of_its_mini_batches_and_nothing_else(far, door
 
 def test_an_evaluation_reads_once_for_each_data_set_and_parameters(far, doors):
     kfac, state, data = problem(far, "block-diagonal")
-    *_, (state, _, _) = islice(training.iterate(kfac, state, data), 2)
+    *_, (state, _, _) = islice(loop.iterate(kfac, state, data), 2)
     doors.clear()
-    values = training.evaluate_all(kfac.network, state, data, kfac.settings.eta, kfac.settings.chunk_size)
+    values = loop.evaluate_all(kfac.network, state, data, kfac.settings.eta, kfac.settings.chunk_size)
     assert len(values) == 8 and len(doors.reads) == 4 and doors.uploads == []
 
 

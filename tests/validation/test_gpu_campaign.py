@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kfac_ref.files import write_text
+from kfac_ref.data.files import write_text
 from validation import benchmark, gpu_campaign, reference_run
 from validation.gpu_campaign import processes
 from validation.gpu_campaign.page import as_page

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.optimizer import Diverged
+from kfac_ref.training.experiment import Experiment, prepare
 from validation import race
 from validation.race import DIVERGED, LATE, REACHED, TIME, Run, racers
 from validation.race.racers import OURS, THEIRS, Setting
@@ -208,7 +208,7 @@ def test_our_side_counts_iterations_and_seconds(prepared):
 def test_a_run_of_ours_that_diverges_says_so(prepared):
     ours = racers.Ours(prepared)
     ours.state = replace(ours.state, parameters=[W * np.float32(1e30) for W in ours.state.parameters])
-    ours.iterations = racers.training.iterate(prepared.optimizer, ours.state, prepared.data)
+    ours.iterations = racers.loop.iterate(prepared.optimizer, ours.state, prepared.data)
     with np.errstate(all="ignore"), pytest.raises(Diverged):
         ours.advance(1.0)
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from kfac_ref import Batch, Diverged, datasets, experiment, runs
-from kfac_ref.datasets import Dataset
+from kfac_ref import Batch, Diverged
+from kfac_ref.data import datasets
+from kfac_ref.data.datasets import Dataset
+from kfac_ref.training import experiment, runs
 from validation import __main__, reference_run
 from validation.work import Trained, Work
 

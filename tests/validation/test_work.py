@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from kfac_ref import checkpoints, runs
-from kfac_ref.experiment import Experiment, prepare
-from kfac_ref.fetching import FetchError
-from kfac_ref.runs import Plan
+from kfac_ref.data.fetching import FetchError
+from kfac_ref.training import checkpoints, runs
+from kfac_ref.training.experiment import Experiment, prepare
+from kfac_ref.training.runs import Plan
 from validation.work import Work, first_to_be_had, machine
 
 EXPERIMENT = Experiment(data="fashion16", network=(256, 8, 4, 8, 256), constants={"m1": 100, "full_batch_at": None})

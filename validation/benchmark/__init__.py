@@ -21,8 +21,8 @@ from typing import Any
 from tqdm import tqdm
 
 from autodiff import arrays
-from kfac_ref import plots
-from kfac_ref.files import write_text
+from kfac_ref.command import plots
+from kfac_ref.data.files import write_text
 from kfac_ref.machine import blas_warning
 from validation.benchmark import drawing, processes, rounds, scaling, tables
 from validation.benchmark.peer import Peer

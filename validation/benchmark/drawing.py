@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kfac_ref import plots
+from kfac_ref.command import plots
 from validation.benchmark.methods import GRADIENT, JAX_GRADIENT, KFAC_JAX
 from validation.benchmark.rounds import Group
 from validation.benchmark.scaling import ABOUT, Point

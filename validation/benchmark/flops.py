@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from kfac_ref.block_tridiagonal import REDUCED
+from kfac_ref.curvature.block_tridiagonal import REDUCED
 from kfac_ref.settings import Settings
 
 ROOT = 2 / 3

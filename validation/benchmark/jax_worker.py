@@ -31,7 +31,7 @@ Loss = Callable[[Parameters, Minibatch], Array]
 VERSIONS = ("jax", "jaxlib", "kfac-jax")
 ACTIVATIONS = {"logistic": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda s: s}
 MINIBATCHES = 1
-"""Purpose of a random key, as `kfac_ref.training` has it: the same mini-batches are drawn."""
+"""Purpose of a random key, as `kfac_ref.training.loop` has it: the same mini-batches are drawn."""
 ADAPTIVE: dict[str, Any] = {
     "use_adaptive_learning_rate": True,
     "use_adaptive_momentum": True,

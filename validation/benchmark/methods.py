@@ -13,10 +13,10 @@ from autodiff import arrays
 from autodiff.arrays import Array, namespace, read_scalars
 from autodiff.objective import loss_and_gradient
 from autodiff.passes import ForwardPass
-from kfac_ref import training
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.optimizer import KFAC, Batch
 from kfac_ref.settings import Settings
+from kfac_ref.training import loop
 from validation.benchmark.peer import Peer
 from validation.benchmark.problems import Problem
 from validation.benchmark.stages import Stopwatch
@@ -40,7 +40,7 @@ def matmul(like: Array) -> Method:
 
 def gradient(problem: Problem, m: int) -> Method:
     """h and ∇h of a mini-batch, h read."""
-    X, Y = training.minibatch(problem.data, 0, 1, m)
+    X, Y = loop.minibatch(problem.data, 0, 1, m)
 
     def once() -> None:
         value, _ = loss_and_gradient(ForwardPass(problem.network, problem.parameters, X), Y, Settings().eta)
@@ -53,7 +53,7 @@ def sgd(problem: Problem, m: int) -> Method:
     """Steps of SGD with Nesterov momentum on one mini-batch, so short that nothing can diverge."""
     optimizer = SGD(problem.network, SGDSettings(learning_rate=1e-6))
     state = optimizer.init(problem.parameters)
-    batch = training.minibatch(problem.data, 0, 1, m)
+    batch = loop.minibatch(problem.data, 0, 1, m)
 
     def once() -> None:
         nonlocal state
@@ -75,7 +75,7 @@ def kfac(problem: Problem, settings: Settings) -> Method:
     def run(count: int, split: bool) -> list[Row]:
         rows = []
         for _ in range(count):
-            batch = training.minibatch(problem.data, 0, state.k + 1, settings.m1)
+            batch = loop.minibatch(problem.data, 0, state.k + 1, settings.m1)
             if split:
                 with stopwatch.watching():
                     rows.append(stopwatch.lap(partial(step, batch)))
@@ -88,7 +88,7 @@ def kfac(problem: Problem, settings: Settings) -> Method:
 
 def peers(peer: Peer, problem: Problem, m: int) -> dict[str, Method]:
     """JAX's gradient and SGD, and kfac-jax, on the same network, parameters and a mini-batch of the same cases."""
-    prepare(peer, problem, training.minibatch(problem.data, 0, 1, m).X)
+    prepare(peer, problem, loop.minibatch(problem.data, 0, 1, m).X)
 
     def asked(ask: Callable[[int], list[float]]) -> Method:
         return lambda count, split: [{"seconds": seconds} for seconds in ask(count)]

@@ -11,10 +11,10 @@ import numpy as np
 
 from autodiff import arrays
 from autodiff.network import INITIALISATIONS, Network, Parameters
-from kfac_ref import training
-from kfac_ref.experiment import AUTOENCODERS, Prepared, prepare
-from kfac_ref.fetching import FetchError
+from kfac_ref.data.fetching import FetchError
 from kfac_ref.settings import Settings, preset
+from kfac_ref.training import loop
+from kfac_ref.training.experiment import AUTOENCODERS, Prepared, prepare
 from validation import reference_run
 
 NETWORKS = ("mnist", "curves", "faces")
@@ -30,7 +30,7 @@ class Problem:
     name: str
     network: Network
     parameters: Parameters
-    data: training.Data
+    data: loop.Data
     made_up: bool
     """Whether the cases are random numbers."""
 
@@ -55,7 +55,7 @@ def random_autoencoder(sizes: Sequence[int], cases: int, backend: str) -> Proble
     network = Network(sizes, "logistic", "bernoulli")
     X = arrays.backend(backend).asarray(_random_cases(cases, sizes[0]))
     parameters = [arrays.from_numpy(W, X) for W in INITIALISATIONS["sparse"](network, 0)]
-    return Problem("-".join(map(str, sizes)), network, parameters, training.Data(X, X), made_up=True)
+    return Problem("-".join(map(str, sizes)), network, parameters, loop.Data(X, X), made_up=True)
 
 
 def settings(name: str, inverse: str, m: int) -> Settings:

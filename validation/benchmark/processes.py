@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kfac_ref import runs
+from kfac_ref.training import runs
 from validation.benchmark import methods
 from validation.benchmark.peer import Peer
 from validation.benchmark.problems import Problem
@@ -42,7 +42,10 @@ def start(data: str) -> float:
         words = ["train", "--data", data, "--iterations", "2", "--out", folder]
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "kfac_ref.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "kfac_ref.command.cli", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         metrics = Path(folder, runs.METRICS)
         while process.poll() is None and not (metrics.is_file() and metrics.stat().st_size):

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from autodiff import arrays
-from kfac_ref import training
 from kfac_ref.machine import at_full_speed
 from kfac_ref.optimizer import KFAC
 from kfac_ref.settings import INVERSES, Settings
+from kfac_ref.training import loop
 from validation.benchmark import flops, methods, problems
 from validation.benchmark.problems import Problem
 
@@ -71,7 +71,7 @@ def _gradient(problem: Problem, m: int) -> float:
 def _seconds_over_cycle(problem: Problem, settings: Settings) -> float:
     """Seconds an iteration of K-FAC on one mini-batch, the mean over a whole cycle."""
     optimizer, length = KFAC(problem.network, settings), flops.cycle(settings)
-    batch = training.minibatch(problem.data, 0, 1, settings.m1)
+    batch = loop.minibatch(problem.data, 0, 1, settings.m1)
     # an iteration that inverts for one γ, so that there is an inverse; then the cycle that ends when all is due
     begun, _ = optimizer.step(optimizer.init(problem.parameters), batch)
     begun = replace(begun, k=length)

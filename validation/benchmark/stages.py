@@ -10,9 +10,10 @@ from typing import Any
 
 from autodiff import arrays
 from autodiff.arrays import Array
-from kfac_ref import optimizer, quadratic
-from kfac_ref.block_diagonal import BlockDiagonalInverse
-from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
+from kfac_ref import optimizer
+from kfac_ref.curvature import quadratic
+from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
+from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.optimizer import KFAC
 
 PLACES: tuple[tuple[Any, str, str], ...] = (

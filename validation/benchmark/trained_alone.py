@@ -9,9 +9,9 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from kfac_ref import training
-from kfac_ref.experiment import Experiment, prepare
 from kfac_ref.machine import at_full_speed
+from kfac_ref.training import loop
+from kfac_ref.training.experiment import Experiment, prepare
 
 
 def peak_memory() -> int:
@@ -31,9 +31,7 @@ def main(name: str, inverse: str, m: int, iterations: int) -> None:
     constants = {"inverse": inverse, "m1": m, "full_batch_at": None}
     prepared = prepare(Experiment(data=name, preset="paper", activation="logistic", constants=constants))
     with at_full_speed(max(prepared.network.sizes)):
-        for _, record, _ in islice(
-            training.iterate(prepared.optimizer, prepared.first_state(), prepared.data), iterations
-        ):
+        for _, record, _ in islice(loop.iterate(prepared.optimizer, prepared.first_state(), prepared.data), iterations):
             del record
     print(peak_memory())
 

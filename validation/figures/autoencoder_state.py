@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kfac_ref import checkpoints
-from kfac_ref.experiment import Experiment, Prepared, prepare
 from kfac_ref.optimizer import Diverged, State
-from kfac_ref.runs import CHECKPOINT, Plan
+from kfac_ref.training import checkpoints
+from kfac_ref.training.experiment import Experiment, Prepared, prepare
+from kfac_ref.training.runs import CHECKPOINT, Plan
 from validation.reference_run import experiment
 from validation.work import Work, first_to_be_had
 

@@ -11,10 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kfac_ref import datasets, plots
-from kfac_ref.experiment import Experiment, prepare
-from kfac_ref.fetching import FetchError
-from kfac_ref.runs import CHECKPOINT, Plan
+from kfac_ref.command import plots
+from kfac_ref.data import datasets
+from kfac_ref.data.fetching import FetchError
+from kfac_ref.training.experiment import Experiment, prepare
+from kfac_ref.training.runs import CHECKPOINT, Plan
 from validation.figures.drawn import Row
 from validation.figures.palette import COLOURS, CONSTANT_M, DIAGONAL, SGD, TRIDIAGONAL
 from validation.figures.tuning import Grid, Setting, Tuned, tune

@@ -14,19 +14,20 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from autodiff.objective import evaluate
-from kfac_ref import plots, training
+from kfac_ref.command import plots
 from kfac_ref.optimizer import Diverged
+from kfac_ref.training import loop
 from validation.work import Arrays
 
 
-def course(optimizer: Any, state: training.AnyState, data: training.Data, at: Sequence[int], name: str) -> Arrays:
+def course(optimizer: Any, state: loop.AnyState, data: loop.Data, at: Sequence[int], name: str) -> Arrays:
     """What a run has reached after the iterations `at`, or after those of them that it got to before it diverged.
 
     It runs in one BLAS thread: that serves narrow layers best, and what else the machine does then matters least.
 
     Parameters
     ----------
-    optimizer, state, data : what `training.iterate` takes.
+    optimizer, state, data : what `loop.iterate` takes.
     at : increasing; the last is the last iteration.
     name : for the progress bar.
 
@@ -41,7 +42,7 @@ def course(optimizer: Any, state: training.AnyState, data: training.Data, at: Se
         np.errstate(over="ignore", invalid="ignore"),
         tqdm(total=at[-1], desc=name, unit="it", leave=False, disable=None) as bar,
     ):
-        iterations = training.iterate(optimizer, state, data)
+        iterations = loop.iterate(optimizer, state, data)
         try:
             while state.k < at[-1]:
                 state, record, seconds = next(iterations)

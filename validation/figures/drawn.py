@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from kfac_ref import plots
-from kfac_ref.files import write_text, write_whole
+from kfac_ref.command import plots
+from kfac_ref.data.files import write_text, write_whole
 
 Row = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kfac_ref import kronecker_fisher
+from kfac_ref.curvature import kronecker_fisher
 from validation.figures import matrices
 from validation.figures.drawn import Drawn, Row
 from validation.figures.mnist16 import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from kfac_ref import damping, kronecker_fisher
+from kfac_ref.curvature import damping, kronecker_fisher
 from validation.figures import matrices
 from validation.figures.drawn import Drawn, Row
 from validation.figures.mnist16 import MIDDLE, middle_factors, partly_trained

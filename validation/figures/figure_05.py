@@ -5,8 +5,8 @@ Beside the paper's picture, in the table, all three against F itself.
 
 from __future__ import annotations
 
-from kfac_ref import block_diagonal, block_tridiagonal, damping, kronecker_fisher
-from kfac_ref.factors import Factors
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, kronecker_fisher
+from kfac_ref.curvature.factors import Factors
 from validation.figures import matrices
 from validation.figures.drawn import Drawn
 from validation.figures.mnist16 import MIDDLE, Triple, compared, middle_fisher, partly_trained

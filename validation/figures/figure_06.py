@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kfac_ref import block_diagonal, block_tridiagonal, damping, kronecker_fisher
-from kfac_ref.factors import Factors
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, kronecker_fisher
+from kfac_ref.curvature.factors import Factors
 from validation.figures import matrices
 from validation.figures.drawn import Drawn
 from validation.figures.mnist16 import MIDDLE, Triple, compared, dense_inverse, partly_trained

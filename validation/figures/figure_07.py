@@ -14,13 +14,15 @@ from autodiff.arrays import positive_part, read_scalars, to_numpy
 from autodiff.network import Parameters
 from autodiff.objective import evaluate, loss_and_gradient
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, block_tridiagonal, damping, ekfac, plots, quadratic, training
-from kfac_ref.ekfac import Eigenbasis
-from kfac_ref.experiment import Prepared
-from kfac_ref.factors import Factors
+from kfac_ref.command import plots
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, ekfac, quadratic
+from kfac_ref.curvature.ekfac import Eigenbasis
+from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.quadratic import InnerProducts
 from kfac_ref.optimizer import State
-from kfac_ref.quadratic import InnerProducts
 from kfac_ref.settings import Settings
+from kfac_ref.training import loop
+from kfac_ref.training.experiment import Prepared
 from validation.figures import autoencoder_state
 from validation.figures.drawn import Drawn, Row
 from validation.figures.palette import COLOURS, DIAGONAL, EXACT_DAMPING, TRIDIAGONAL
@@ -79,8 +81,8 @@ def measure(prepared: Prepared, state: State, gammas: Sequence[float] | np.ndarr
     """
     network, data, settings = prepared.network, prepared.data, prepared.optimizer.settings
     assert isinstance(settings, Settings) and state.factors is not None
-    m = training.minibatch_size(state.k + 1, settings.m1, data.X.shape[0], settings.full_batch_at)
-    batch = training.minibatch(data, state.seed, state.k + 1, m)
+    m = loop.minibatch_size(state.k + 1, settings.m1, data.X.shape[0], settings.full_batch_at)
+    batch = loop.minibatch(data, state.seed, state.k + 1, m)
     forward_pass = ForwardPass(network, state.parameters, batch.X, settings.chunk_size)
     _, gradient = loss_and_gradient(forward_pass, batch.Y, settings.eta)
     basis = nonnegative(ekfac.eigenbasis(state.factors.explicit))

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from autodiff.network import Parameters
 from autodiff.objective import evaluate
-from kfac_ref import plots, training
-from kfac_ref.experiment import Prepared
+from kfac_ref.command import plots
 from kfac_ref.optimizer import KFAC, State
 from kfac_ref.settings import Settings
+from kfac_ref.training import loop
+from kfac_ref.training.experiment import Prepared
 from validation.figures import autoencoder_state
 from validation.figures.drawn import Drawn, Row
 from validation.figures.palette import COLOURS, DIAGONAL, NO_MOMENTUM, TRIDIAGONAL
@@ -85,7 +86,7 @@ def measure(prepared: Prepared, state: State, size: Size) -> dict[str, Any]:
         for c, m in enumerate(sizes):
             optimizer = KFAC(prepared.network, replace(settings, m1=m, full_batch_at=None, **constants))
             # the inverse is another method's, or an old one; the factors are good for all
-            steps = training.iterate(optimizer, replace(state, inverse=None), data)
+            steps = loop.iterate(optimizer, replace(state, inverse=None), data)
             points = [state.parameters, *(next(steps)[0].parameters for _ in range(size.updates))]
             progress[r, c] = (h(points[size.skipped]) - h(points[-1])) / (size.updates - size.skipped)
     counts = {"updates": size.updates, "skipped": size.skipped, "cases": X.shape[0]}

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from kfac_ref import plots
+from kfac_ref.command import plots
 from validation.figures import autoencoders
 from validation.figures.autoencoders import Compared
 from validation.figures.drawn import Drawn, Row

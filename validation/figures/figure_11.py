@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kfac_ref import plots
+from kfac_ref.command import plots
 from validation import reference_run
 from validation.figures import autoencoders
 from validation.figures.autoencoders import KFAC, Compared

@@ -12,7 +12,10 @@ from matplotlib.lines import Line2D
 from autodiff import Network, glorot_initialisation
 from autodiff.network import Parameters
 from autodiff.passes import ForwardPass
-from kfac_ref import KFAC, Batch, Settings, datasets, images, kronecker, plots
+from kfac_ref import KFAC, Batch, Settings
+from kfac_ref.command import plots
+from kfac_ref.curvature import kronecker
+from kfac_ref.data import datasets, images
 from validation.figures.drawn import Drawn
 from validation.theorems import paths, reparameterisation
 from validation.theorems.paths import CHANGES, GRADIENT_DESCENT, UNDAMPED, Start

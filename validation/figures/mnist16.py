@@ -18,8 +18,8 @@ from tqdm import tqdm
 from autodiff.network import Network, Parameters, glorot_initialisation
 from autodiff.objective import evaluate
 from autodiff.passes import ForwardPass
-from kfac_ref import factors, fisher, kronecker
-from kfac_ref.factors import Factors
+from kfac_ref.curvature import factors, fisher, kronecker
+from kfac_ref.curvature.factors import Factors
 from kfac_ref.optimizer import KFAC, Batch
 from kfac_ref.settings import Settings, preset
 from validation.figures.matrices import relative_error

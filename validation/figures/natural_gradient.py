@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from autodiff import Network, glorot_initialisation
-from kfac_ref import KFAC, baselines, datasets, images, preset
+from kfac_ref import KFAC, baselines, preset
 from kfac_ref.baselines import NaturalGradient, NaturalGradientSettings, SGDSettings
-from kfac_ref.training import Data
+from kfac_ref.data import datasets, images
+from kfac_ref.training.loop import Data
 from validation.figures.course import course, first_below, panels, spread
 from validation.figures.drawn import Drawn
 from validation.figures.palette import COLOURS, DIAGONAL, NATURAL_GRADIENT, SGD, TRIDIAGONAL

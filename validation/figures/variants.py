@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from autodiff.arrays import Array, namespace
 from autodiff.network import Network, Parameters
 from autodiff.passes import ForwardPass
-from kfac_ref import ekfac, factors
-from kfac_ref.ekfac import Eigenbasis
-from kfac_ref.experiment import Experiment, Prepared, prepare
-from kfac_ref.factors import Factors
-from kfac_ref.implicit_factors import ImplicitFactors
+from kfac_ref.curvature import ekfac, factors
+from kfac_ref.curvature.ekfac import Eigenbasis
+from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.implicit_factors import ImplicitFactors
 from kfac_ref.optimizer import KFAC, Batch, Record, State, sampled_targets
 from kfac_ref.settings import Settings
+from kfac_ref.training.experiment import Experiment, Prepared, prepare
 from validation.figures.course import course, first_below, panels, spread
 from validation.figures.drawn import Drawn
 from validation.figures.palette import COLOURS, DIAGONAL, EKFAC, EMPIRICAL, EXACT_DAMPING, TRIDIAGONAL

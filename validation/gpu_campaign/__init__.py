@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autodiff import arrays
-from kfac_ref.files import write_text
+from kfac_ref.data.files import write_text
 from validation.gpu_campaign.page import as_page
 from validation.gpu_campaign.parts import Part, all_parts, made, shown
 from validation.gpu_campaign.processes import Unfinished, hardware, run_python

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kfac_ref import runs
 from kfac_ref.settings import INVERSES
+from kfac_ref.training import runs
 from validation import reference_run
 from validation.figures.drawn import as_text, escaped
 from validation.gpu_campaign.parts import RUNS, Part, made, shown

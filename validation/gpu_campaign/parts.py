@@ -7,7 +7,7 @@ from typing import Any
 
 from validation.work import Work
 
-QUICK_TESTS = ("tests/autodiff", "tests/kfac_ref/test_quadratic.py", "tests/kfac_ref/test_transfers.py")
+QUICK_TESTS = ("tests/autodiff", "tests/kfac_ref/curvature/test_quadratic.py", "tests/kfac_ref/test_transfers.py")
 RUNS = ("mnist", "curves", "faces")
 
 

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from autodiff.arrays import from_numpy
 from autodiff.objective import evaluate
-from kfac_ref import plots
-from kfac_ref.files import write_text
+from kfac_ref.command import plots
+from kfac_ref.data.files import write_text
 from kfac_ref.machine import blas_warning
 from kfac_ref.optimizer import Diverged
 from validation.benchmark.peer import NEEDED

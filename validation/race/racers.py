@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from autodiff.arrays import to_numpy
-from kfac_ref import training
-from kfac_ref.experiment import Prepared, prepare
 from kfac_ref.machine import at_full_speed
 from kfac_ref.optimizer import Diverged
+from kfac_ref.training import loop
+from kfac_ref.training.experiment import Prepared, prepare
 from validation import reference_run
 from validation.benchmark.peer import Peer
 
@@ -52,8 +52,8 @@ class Ours:
     """K-FAC as it is here."""
 
     def __init__(self, prepared: Prepared) -> None:
-        self.state: training.AnyState = prepared.first_state()
-        self.iterations = training.iterate(prepared.optimizer, self.state, prepared.data)
+        self.state: loop.AnyState = prepared.first_state()
+        self.iterations = loop.iterate(prepared.optimizer, self.state, prepared.data)
         self.seconds = 0.0
 
     def advance(self, until: float) -> tuple[int, float]:

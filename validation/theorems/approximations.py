@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 
 from autodiff.passes import ForwardPass
-from kfac_ref import cumulants, factors, fisher, kronecker_fisher
+from kfac_ref.curvature import cumulants, factors, fisher, kronecker_fisher
 from validation.theorems import enumerated
 from validation.theorems.comparison import apart, small
 from validation.theorems.enumerated import Blocks

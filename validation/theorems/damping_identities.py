@@ -10,7 +10,8 @@ from scipy.optimize import minimize_scalar
 
 from autodiff.objective import loss
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, damping, factors, optimizer, quadratic
+from kfac_ref import optimizer
+from kfac_ref.curvature import block_diagonal, damping, factors, quadratic
 from validation.theorems import enumerated
 from validation.theorems.comparison import apart, small
 from validation.theorems.statement import EPSILON, Deviation, Instance, Space, Statement, worst

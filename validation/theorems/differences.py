@@ -8,7 +8,7 @@ import numpy as np
 
 from autodiff.objective import loss, loss_and_gradient
 from autodiff.passes import ForwardPass
-from kfac_ref import fisher
+from kfac_ref.curvature import fisher
 from validation.theorems import enumerated
 from validation.theorems.comparison import apart, differentiated
 from validation.theorems.statement import Deviation, Instance, Space, Statement, worst

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from kfac_ref import factors, fisher
+from kfac_ref.curvature import factors, fisher
 from validation.theorems import enumerated
 from validation.theorems.comparison import apart, small
 from validation.theorems.enumerated import Distribution

@@ -14,7 +14,7 @@ import numpy as np
 
 from autodiff.network import Parameters
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, kronecker
+from kfac_ref.curvature import block_diagonal, kronecker
 from validation.theorems import reparameterisation
 from validation.theorems.reparameterisation import Reparameterisation
 from validation.theorems.statement import EPSILON, Deviation, Instance, Space, Statement, relative, worst

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, kronecker, kronecker_fisher
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, kronecker, kronecker_fisher
 from validation.theorems import enumerated
 from validation.theorems.comparison import apart
 from validation.theorems.enumerated import Blocks

@@ -17,7 +17,7 @@ from autodiff.network import Parameters
 from autodiff.passes import forward
 from kfac_ref import KFAC, Batch, Settings
 from kfac_ref.baselines import SGD, SGDSettings
-from kfac_ref.factors import Factors
+from kfac_ref.curvature.factors import Factors
 from kfac_ref.settings import INVERSES
 from validation.theorems import reparameterisation
 from validation.theorems.reparameterisation import Reparameterisation

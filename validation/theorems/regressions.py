@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from kfac_ref import block_tridiagonal, cotangents, damping, kronecker_fisher
+from kfac_ref.curvature import block_tridiagonal, cotangents, damping, kronecker_fisher
 from validation.theorems import enumerated
 from validation.theorems.comparison import apart, small
 from validation.theorems.inverses import applied, damped

@@ -14,7 +14,7 @@ import numpy as np
 from autodiff import Affine, Likelihood, Network
 from autodiff.arrays import append_ones
 from autodiff.network import Parameters
-from kfac_ref.factors import Factors
+from kfac_ref.curvature.factors import Factors
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from autodiff import Network
 from autodiff.passes import ForwardPass
-from kfac_ref import factors, kronecker_fisher
+from kfac_ref.curvature import factors, kronecker_fisher
 
 SEEDS = 50
 """How many seeds are tried for an instance that is admitted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kfac_ref import block_tridiagonal, damping, kronecker_fisher
+from kfac_ref.curvature import block_tridiagonal, damping, kronecker_fisher
 from validation.theorems import enumerated
 from validation.theorems.comparison import apart, small
 from validation.theorems.enumerated import Blocks

@@ -11,10 +11,18 @@ import numpy as np
 from autodiff.network import Parameters
 from autodiff.objective import loss_and_gradient
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, block_tridiagonal, damping, factors, kronecker, kronecker_fisher, quadratic
-from kfac_ref.damping import DampedFactors
-from kfac_ref.factors import Factors
-from kfac_ref.quadratic import InnerProducts
+from kfac_ref.curvature import (
+    block_diagonal,
+    block_tridiagonal,
+    damping,
+    factors,
+    kronecker,
+    kronecker_fisher,
+    quadratic,
+)
+from kfac_ref.curvature.damping import DampedFactors
+from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.quadratic import InnerProducts
 from validation.theorems.reparameterisation import Reparameterisation
 
 NOTHING = 1e-12

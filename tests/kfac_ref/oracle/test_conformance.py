@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kfac_ref.oracle import check, truth, vectors
+from tests.kfac_ref.data.test_npz_file import read_simply
 from tests.kfac_ref.oracle.dense_truth import dense_truth, difference
-from tests.kfac_ref.test_npz_file import read_simply
 from validation import make_conformance
 
 MANIFEST = vectors.manifest()

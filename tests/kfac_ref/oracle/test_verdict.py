@@ -12,7 +12,7 @@ from kfac_ref.oracle.expressions import Decay, Symbols
 from kfac_ref.oracle.verdict import Explanation, Report, Verdict
 from tests.conftest import sampled_targets
 from tests.dense import case_forward, dense_factors
-from tests.kfac_ref.cli.conftest import kfac
+from tests.kfac_ref.command.conftest import kfac
 from tests.kfac_ref.oracle.dense_truth import dense_truth
 from tests.kfac_ref.oracle.test_truth import make_case
 

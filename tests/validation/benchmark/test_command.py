@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from kfac_ref import datasets, experiment
-from kfac_ref.datasets import Dataset
-from kfac_ref.fetching import FetchError
+from kfac_ref.data import datasets
+from kfac_ref.data.datasets import Dataset
+from kfac_ref.data.fetching import FetchError
+from kfac_ref.training import experiment
 from validation import benchmark
 from validation.benchmark import methods, problems, processes, rounds, scaling
 from validation.benchmark.stages import STAGES

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from kfac_ref import datasets
+from kfac_ref.data import datasets
 from validation.benchmark import processes
 
 

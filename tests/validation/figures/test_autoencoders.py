@@ -9,9 +9,10 @@ import math
 import numpy as np
 import pytest
 
-from kfac_ref import datasets, experiment
-from kfac_ref.datasets import Dataset
-from kfac_ref.fetching import FetchError
+from kfac_ref.data import datasets
+from kfac_ref.data.datasets import Dataset
+from kfac_ref.data.fetching import FetchError
+from kfac_ref.training import experiment
 from validation import figures, reference_run, work
 from validation.figures import autoencoders, figure_10
 from validation.figures.autoencoders import KFAC, Budget

@@ -8,7 +8,7 @@ import pytest
 from autodiff import Network
 from autodiff.objective import evaluate
 from kfac_ref.baselines import SGD, SGDSettings
-from kfac_ref.training import Data
+from kfac_ref.training.loop import Data
 from tests.conftest import random_parameters
 from tests.dense import dense_h
 from validation.figures.course import course, first_below, spread

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from kfac_ref import Batch, checkpoints, datasets, ekfac
-from kfac_ref.datasets import Dataset
-from kfac_ref.factors import Factors
-from kfac_ref.fetching import FetchError
+from kfac_ref import Batch
+from kfac_ref.curvature import ekfac
+from kfac_ref.curvature.factors import Factors
+from kfac_ref.data import datasets
+from kfac_ref.data.datasets import Dataset
+from kfac_ref.data.fetching import FetchError
 from kfac_ref.optimizer import Diverged
+from kfac_ref.training import checkpoints
 from tests.dense import (
     assemble,
     dense_diagonal_inverse,

@@ -5,8 +5,9 @@ import pytest
 
 from autodiff import Network, glorot_initialisation
 from autodiff.passes import ForwardPass
-from kfac_ref import block_diagonal, block_tridiagonal, damping, datasets, factors, fisher, kronecker_fisher
-from kfac_ref.fetching import FetchError
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, fisher, kronecker_fisher
+from kfac_ref.data import datasets
+from kfac_ref.data.fetching import FetchError
 from validation.figures import figure_02, figure_03, figure_05, figure_06, mnist16
 from validation.work import Work
 

@@ -7,7 +7,7 @@ import pytest
 
 from autodiff import Network
 from autodiff.passes import forward
-from kfac_ref.factors import Factors
+from kfac_ref.curvature.factors import Factors
 from tests.conftest import positive_definite
 from validation.theorems import paths
 from validation.theorems.paths import CHANGES, UNDAMPED, Start

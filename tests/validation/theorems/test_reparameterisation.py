@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from autodiff import LIKELIHOODS, Network, backward, forward
-from kfac_ref import factors, kronecker
-from kfac_ref.factors import Factors
+from kfac_ref.curvature import factors, kronecker
+from kfac_ref.curvature.factors import Factors
 from tests.conftest import positive_definite, random_parameters, random_targets
 from validation.theorems import reparameterisation
 from validation.theorems.reparameterisation import Reparameterisation, affine, reparameterised

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from kfac_ref import factors, kronecker_fisher
+from kfac_ref.curvature import factors, kronecker_fisher
 from validation import theorems
 from validation.theorems.statement import Deviation, Instance, Space, Statement, relative, worst
 

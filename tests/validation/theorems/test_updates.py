@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autodiff.passes import ForwardPass
-from kfac_ref import fisher, kronecker, kronecker_fisher
+from kfac_ref.curvature import fisher, kronecker, kronecker_fisher
 from validation.theorems.statement import Instance
 from validation.theorems.updates import APPROXIMATIONS, Place, pseudo_root, pseudo_update, rescaled
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from kfac_ref import block_diagonal, cotangents, cumulants, factors, fisher, kronecker_fisher
-from kfac_ref.factors import Factors
+from kfac_ref.curvature import block_diagonal, cotangents, cumulants, factors, fisher, kronecker_fisher
+from kfac_ref.curvature.factors import Factors
 from tests.validation.theorems.mutations import after, caught_by, transposed
 
 EXACT = ["exact-for-one-case", "exact-for-linear-networks", "exact-for-linear-models"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from autodiff import Network
 from autodiff.activations import Affine
-from kfac_ref.factors import Factors
+from kfac_ref.curvature.factors import Factors
 from tests.validation.theorems.mutations import after, caught_by
 from validation.theorems import invariance, paths, reparameterisation, updates
 from validation.theorems.reparameterisation import Reparameterisation, ReparameterisedLikelihood, affine

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from autodiff import arrays
-from kfac_ref import block_diagonal, block_tridiagonal, damping, kronecker
-from kfac_ref.block_diagonal import BlockDiagonalInverse
-from kfac_ref.block_tridiagonal import BlockTridiagonalInverse
-from kfac_ref.factors import Factors
-from kfac_ref.kronecker import PairInverse
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, kronecker
+from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
+from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
+from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.kronecker import PairInverse
 from tests.validation.theorems.mutations import after, caught_by, transposed
 
 TRIDIAGONAL = ["tridiagonal-blocks", "tridiagonal-inverse", "tridiagonal-factors", "tridiagonal-two-layers"]

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from kfac_ref import optimizer, quadratic
+from kfac_ref import optimizer
+from kfac_ref.curvature import quadratic
 from tests.validation.theorems.mutations import after, caught_by
 
 PATHS = [f"corollary-2-{name}" for name in ("logistic-tanh", "shifted", "scaled", "whitened")]

@@ -1,0 +1,1 @@
+"""The command `kfac-ref`: what it takes, prints and draws."""

@@ -1,0 +1,307 @@
+"""The command `kfac-ref`: `train` and `plot`, and those of the oracle."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+import kfac_ref
+from autodiff.names import nearest
+from kfac_ref import machine, optimizer
+from kfac_ref.baselines import SGDSettings
+from kfac_ref.command import oracle as oracle_commands
+from kfac_ref.command import reporting
+from kfac_ref.data import datasets
+from kfac_ref.settings import PRESETS, Settings
+from kfac_ref.training import runs
+from kfac_ref.training.experiment import Experiment, prepare, require_known
+
+ITERATIONS = 800
+"""Of a run that is given no bound."""
+
+DESCRIPTION = """
+With no argument, trains an autoencoder on the images that come with the package, for about a minute on two cores, and
+leaves settings, metrics, a checkpoint and two pictures in a new folder under kfac-runs.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code: 0, 1 for a run that diverged, 2 for bad input, 130 for Ctrl-C."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        if rest:
+            hint = nearest(rest[0], options.option_names)
+            raise ValueError(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        return options.command(options)
+    except optimizer.Diverged as error:
+        print(f"kfac-ref: stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("kfac-ref: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # whoever read the output has gone; nothing more can be said, not even by the flush when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, MemoryError) as error:
+        message = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"{error.filename}: {error.strerror}"
+        if isinstance(error, MemoryError):
+            message = f"not enough memory: {error}"
+        print(f"kfac-ref: error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="kfac-ref", description="K-FAC on NumPy or CuPy.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"kfac-ref {kfac_ref.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    # an option that is not given is absent, so that --resume can tell it from one that is
+    train = commands.add_parser(
+        "train",
+        help="train a network",
+        description=DESCRIPTION,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    train.set_defaults(command=_train)
+    what = train.add_argument_group("what is trained on what")
+    what.add_argument(
+        "--data",
+        metavar="NAME|PATH",
+        help=f"{', '.join(datasets.NAMES)} (default: {datasets.DEFAULT}), or the path of an .npz with X and optionally "
+        "Y, X_test, Y_test, or of a folder of IDX files",
+    )
+    what.add_argument("--network", type=_sizes, metavar="D-D-…-D", help="sizes, as 256-128-64-16-64-128-256")
+    what.add_argument("--activation", metavar="NAME", help="tanh (default), logistic, relu, softplus or identity")
+    what.add_argument(
+        "--likelihood",
+        metavar="NAME",
+        help="bernoulli, categorical or gaussian; of the targets Y if there are any, else of an autoencoder",
+    )
+    what.add_argument("--initialisation", metavar="NAME", help="sparse (default) or glorot")
+    how = train.add_argument_group("how")
+    how.add_argument("--optimizer", metavar="NAME", help="kfac (default) or sgd: Nesterov momentum")
+    how.add_argument("--preset", metavar="NAME", help="constants as in the authors' program (default) or in the paper")
+    how.add_argument("--iterations", type=int, metavar="N", help=f"stop after N iterations (default: {ITERATIONS})")
+    how.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of training")
+    how.add_argument("--seed", type=int, metavar="N", help="of initial parameters, mini-batches, targets (default: 0)")
+    how.add_argument("--dtype", metavar="NAME", help="float32 (default) or float64")
+    how.add_argument(
+        "--backend", metavar="NAME", help="numpy (default), cupy, or cupy-tf32: products rounded for tensor cores"
+    )
+    how.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help=f"of the BLAS (default: 1 for layers up to {machine.NARROW} wide, else as many as there are cores that no "
+        "other run of yours has taken, and no more than the BLAS has at present)",
+    )
+    folder = train.add_argument_group("the run's folder")
+    folder.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: the next kfac-runs/DATA-N)")
+    folder.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run in DIR, as if it had not been interrupted; only --iterations, --seconds, --backend, "
+        "--threads, how often to evaluate and save, and where the same --data are can be changed",
+    )
+    folder.add_argument(
+        "--refresh-inverse",
+        action="store_true",
+        help="with --resume: begin as the authors' program does, with a new inverse and new running averages",
+    )
+    folder.add_argument("--evaluate-every", type=int, metavar="N", help="iterations between evaluations (default: 20)")
+    folder.add_argument("--save-every", type=float, metavar="S", help="seconds between checkpoints (default: 30)")
+    _add_constants(train)
+    train.set_defaults(option_names=re.findall(r"--[\w-]+", train.format_usage()))
+
+    plot = commands.add_parser("plot", help="draw runs over each other", allow_abbrev=False)
+    plot.set_defaults(command=_plot, option_names=["--out"])
+    plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
+    plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    oracle_commands.register(commands, _sizes)
+    return parser
+
+
+def _add_constants(parser: argparse.ArgumentParser) -> None:
+    """An option for every constant of the optimizers, with its meaning and its default in the preset `authors`."""
+    group = parser.add_argument_group(
+        "constants of Algorithm 2 and of SGD",
+        "In brackets the values of the preset authors. Unless they are given, fashion16 takes eta 7e-3, faces 5e-6, "
+        "and a classifier or a regression lambda0 1.",
+    )
+    constants = {f.name: f for f in (*fields(SGDSettings), *fields(Settings))}
+    for name, f in constants.items():
+        option: dict[str, Any] = {"dest": f"constant_{name}"}
+        default = getattr(PRESETS["authors"], name, f.default)
+        baseline = getattr(SGDSettings, name, default)
+        meaning = f"{f.metadata['help']} ({default:.4g})" if f.type == "float" else f"{f.metadata['help']} ({default})"
+        if baseline != default:
+            meaning = f"{meaning[:-1]}; SGD: {baseline})".replace("None", "none")
+        if f.type == "bool":
+            option |= {"action": argparse.BooleanOptionalAction}
+        else:
+            types: dict[str, Any] = {"float": float, "int": int, "str": str, "int | None": _count_or_none}
+            option |= {"type": types[str(f.type)], "metavar": "NAME" if f.type == "str" else "N"}
+        group.add_argument(f"--{name.replace('_', '-')}", help=meaning, **option)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split("-"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not sizes joined by "-", as in 256-64-256') from None
+
+
+def _count_or_none(text: str) -> int | None:
+    try:
+        return None if text == "none" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number or "none"') from None
+
+
+def _train(options: argparse.Namespace) -> int:
+    given = vars(options)
+    experiment_given = {f.name: given[f.name] for f in fields(Experiment) if f.name in given}
+    experiment_given["constants"] = {
+        k.removeprefix("constant_"): v for k, v in given.items() if k.startswith("constant_")
+    }
+    plan_given = {f.name: given[f.name] for f in fields(runs.Plan) if f.name in given}
+    if "resume" in given:
+        folder = given["resume"]
+        if not folder.is_dir():
+            raise ValueError(f"{folder} holds no run: it is no folder")
+        with runs.at_work(folder):
+            return _run(*_resumed(folder, given, experiment_given, plan_given))
+    if "refresh_inverse" in given:
+        raise ValueError("--refresh-inverse goes with --resume")
+    default = {} if "seconds" in plan_given else {"iterations": ITERATIONS}
+    plan = runs.Plan(**default | plan_given)
+    if experiment_given.get("optimizer") == "sgd" and "preset" in experiment_given:
+        raise ValueError("--preset is for K-FAC; it does not go with --optimizer sgd")
+    prepared = prepare(Experiment(**experiment_given))
+    name = prepared.dataset.name
+    folder = runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
+    with runs.at_work(folder):
+        return _run(runs.start(folder, prepared, plan), plan)
+
+
+def _resumed(
+    folder: Path, given: dict[str, Any], experiment_given: dict[str, Any], plan_given: dict[str, Any]
+) -> tuple[runs.Run, runs.Plan]:
+    """The run in `folder` and its plan with what is given anew; ValueError if what is given contradicts the run."""
+    if "out" in given:
+        raise ValueError("--out does not go with --resume: a run goes on in its own folder")
+    experiment, plan = runs.read_settings(folder)
+    constants = experiment_given.pop("constants")
+    require_known(constants, experiment.constants, experiment.optimizer)
+    moved = {name: experiment_given.pop(name) for name in ("data", "backend") if name in experiment_given}
+    before = {f.name: getattr(experiment, f.name) for f in fields(experiment)} | dict(experiment.constants)
+    for name, value in (experiment_given | constants).items():
+        if before[name] != value:
+            was = "-".join(map(str, before[name])) if name == "network" else before[name]
+            raise ValueError(f"the run in {folder} has {name} {was}; it cannot be changed by --resume")
+    plan = replace(plan, **plan_given)
+    try:
+        prepared = prepare(replace(experiment, **moved))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / runs.SETTINGS}: {error}") from error
+    run = runs.resume(folder, prepared)
+    if "refresh_inverse" in given:
+        if not isinstance(run.state, optimizer.State):
+            raise ValueError("--refresh-inverse is for runs of K-FAC")
+        run.state = optimizer.refreshed(run.state)
+    if plan.done(run.state.k, run.seconds) and (folder / reporting.CURVE).exists():
+        raise ValueError(
+            f"the run in {folder} is finished: {run.state.k} iterations in {run.seconds:.0f} s; "
+            "give more --iterations or --seconds to go on"
+        )
+    runs.write_settings(run, plan)
+    return run, plan
+
+
+def _run(run: runs.Run, plan: runs.Plan) -> int:
+    """Train with a progress bar, or with a line for each evaluation where there is no terminal; then draw."""
+    if warning := machine.blas_warning():
+        print(f"kfac-ref: warning: {warning}", file=sys.stderr)
+    caught: list[int] = []
+
+    def interrupt(number: int, _frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        run.stop = True
+        # os.write, as a signal may come in the middle of a print
+        os.write(2, b"\nstopping after this iteration; again to stop at once\n")
+
+    def stopped() -> str:
+        folder = shlex.quote(str(run.folder))
+        return f"stopped at iteration {run.state.k}; go on with: kfac-ref train --resume {folder}"
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with run.at_full_speed(plan) as threads:
+            print(reporting.heading(run, threads), flush=True)
+            with reporting.progress_bar(plan, run) as bar:
+                run.train(plan, lambda line: _report(bar, plan, line))
+    except optimizer.Diverged as error:
+        raise optimizer.Diverged(f"{error}; the last good state is in {run.folder / runs.CHECKPOINT}") from error
+    except KeyboardInterrupt:
+        print(stopped(), file=sys.stderr)
+        return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    print(reporting.draw(run))
+    if run.stop and not plan.done(run.state.k, run.seconds):
+        print(stopped(), file=sys.stderr)
+        return 128 + caught[0]
+    return 0
+
+
+def _report(bar: tqdm, plan: runs.Plan, line: dict[str, Any]) -> None:
+    reporting.advance(bar, plan, line)
+    if bar.disable and "train_error" in line:
+        print(reporting.one_line(line), flush=True)
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from kfac_ref.command import plots
+
+    folders: list[Path] = options.folders
+    if options.out.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png; got {options.out}")
+    names = [folder.resolve().name for folder in folders]
+    labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    lines = {label: runs.read_metrics(folder) for label, folder in zip(labels, folders, strict=True)}
+    for label, metrics in lines.items():
+        if not any("train_error" in line for line in metrics):
+            raise ValueError(f"the run {label} has not been evaluated yet, so there is nothing to draw")
+    plots.save(plots.overlay(lines), options.out)
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The oracle's commands: `kfac-ref case`, `truth` and `check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autodiff import arrays
+from autodiff.network import INITIALISATIONS, Network
+from autodiff.passes import forward
+from kfac_ref.data import datasets
+from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.check import check
+from kfac_ref.oracle.truth import Truth, truth
+from kfac_ref.training.experiment import Experiment, prepare
+
+CASES = 100
+"""In a case, unless told otherwise."""
+PROBE, SAMPLED = 1, 2
+"""Purposes of random numbers: with the seed, their keys."""
+
+
+def register(commands: Any, sizes: Callable[[str], tuple[int, ...]]) -> None:
+    """Add the three to an argument parser's `commands`; `sizes` reads those of a network."""
+    case = _command(commands, "case", _case, "make a case: a network, its parameters and data")
+    case.add_argument(
+        "--data",
+        default=datasets.DEFAULT,
+        metavar="NAME|PATH",
+        help="as for train; without targets of its own, an autoencoder's inputs are its targets (default: %(default)s)",
+    )
+    case.add_argument("--network", type=sizes, metavar="D-D-…-D", help="sizes, as 256-20-20-10")
+    case.add_argument(
+        "--activation",
+        default="tanh",
+        metavar="NAME[,NAME…]",
+        help="of all hidden layers, an autoencoder's code layer being linear; or of each in turn (default: tanh)",
+    )
+    case.add_argument("--likelihood", metavar="NAME", help="bernoulli, categorical or gaussian")
+    case.add_argument("--initialisation", default="sparse", metavar="NAME", help="sparse (default) or glorot")
+    case.add_argument("--cases", type=int, metavar="N", help=f"the first N training cases (default: {CASES})")
+    case.add_argument("--seed", type=int, default=0, metavar="N", help="of parameters, V and samples (default: 0)")
+    for name, meaning in (
+        ("gamma", "γ of the damping; sqrt(lambda + eta) if lambda alone is given"),
+        ("lambda", "λ; lambda + eta is gamma² if gamma alone is given"),
+        ("eta", "ℓ₂ coefficient η (default: 0)"),
+    ):
+        case.add_argument(f"--{name}", type=float, metavar="X", help=meaning)
+    case.add_argument("--probe", action="store_true", help="add a random direction V")
+    case.add_argument("--sampled", action="store_true", help="add targets drawn from the model")
+    case.add_argument("--out", required=True, type=Path, metavar="CASE.npz")
+
+    of = _command(commands, "truth", _truth, "write the exact gradient, factors, Fisher, inverses and steps of a case")
+    of.add_argument("case", type=Path, metavar="CASE.npz")
+    of.add_argument("--out", required=True, type=Path, metavar="TRUTH.npz")
+
+    judge = _command(commands, "check", _check, "say which conventions somebody else's numbers for a case follow")
+    judge.description = "Exit code 0 if everything matches as it stands, 1 if something differs, 2 for bad input."
+    judge.add_argument("theirs", type=Path, metavar="THEIRS.npz")
+    judge.add_argument("--case", required=True, type=Path, metavar="CASE.npz")
+    judge.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    for parser in (case, of, judge):
+        parser.set_defaults(option_names=re.findall(r"--[\w-]+", parser.format_usage()))
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], meaning: str) -> Any:
+    parser = commands.add_parser(name, help=meaning, allow_abbrev=False)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _case(options: argparse.Namespace) -> int:
+    names = options.activation.split(",")
+    prepared = prepare(
+        Experiment(
+            data=options.data,
+            network=options.network,
+            activation=names[0],
+            likelihood=options.likelihood,
+            initialisation=options.initialisation,
+            seed=options.seed,
+            dtype="float64",
+            constants={},
+        )
+    )
+    network = prepared.network
+    if len(names) > 1:
+        network = Network(network.sizes, names, network.likelihood)
+    X, Y = prepared.data.X, prepared.data.Y
+    N = min(CASES, len(X)) if options.cases is None else options.cases
+    if not 1 <= N <= len(X):
+        raise ValueError(f"--cases {N}, expected 1 to {len(X)}: {prepared.dataset.name} has so many training cases")
+    case = Case(
+        network,
+        INITIALISATIONS[options.initialisation](network, options.seed),
+        X[:N],
+        Y[:N],
+        gamma=options.gamma,
+        lam=getattr(options, "lambda"),
+        eta=options.eta or 0.0,
+    )
+    if options.probe:
+        shapes = enumerate(network.shapes, start=1)
+        case = replace(case, V=[arrays.normal((options.seed, PROBE, i), shape, X) for i, shape in shapes])
+    if options.sampled:
+        z = forward(network, case.parameters, case.X).z
+        case = replace(case, sampled=network.likelihood.sample(z, (options.seed, SAMPLED)))
+    case.save(options.out)
+    also = [*(["V"] if options.probe else []), *(["sampled targets"] if options.sampled else [])]
+    print(f"{options.out}: {network}, {N} cases of {prepared.dataset.name}{', with ' * bool(also)}{' and '.join(also)}")
+    return 0
+
+
+def _truth(options: argparse.Namespace) -> int:
+    if options.out.resolve() == options.case.resolve():
+        raise ValueError(f"--out is the case itself: {options.out}")
+    case = Case.load(options.case)
+    found = truth(case)
+    found.save(options.out)
+    print(f"{options.out}: {case.network}, {case.cases} cases\n{table(found)}")
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, left_out in reasons.items():
+        print(f"kfac-ref: left out {', '.join(left_out)}: {reason}", file=sys.stderr)
+    return 0
+
+
+def table(found: Truth) -> str:
+    """What there is: names with i and j for layers, how many arrays, and their shapes, or value."""
+    groups: dict[str, list[str]] = {}
+    for name in found:
+        general = re.sub(r"_\d+$", "_i", re.sub(r"_\d+_\d+$", "_i_j", name))
+        groups.setdefault(general, []).append(name)
+    lines = []
+    for general, names in groups.items():
+        shapes = [tuple(found[name].shape) for name in names]
+        shown = " ".join(dict.fromkeys("x".join(map(str, shape)) for shape in shapes))
+        if len(shown) > 60:
+            shown = f"{'x'.join(map(str, shapes[0]))} … {'x'.join(map(str, shapes[-1]))}"
+        if shapes[0] == ():
+            shown = " ".join(f"{float(found[name]):.6g}" for name in names)
+        lines.append(f"  {general:<30} {len(names):>4}  {shown}")
+    return "\n".join(lines)
+
+
+def _check(options: argparse.Namespace) -> int:
+    report = check(options.theirs, Case.load(options.case))
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print(report)
+    return 0 if report.matches else 1

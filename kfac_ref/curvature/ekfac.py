@@ -1,0 +1,78 @@
+"""Inverses in the eigenbasis of the Kronecker factors: (Ā⊗G + λI)⁻¹ exactly, and EKFAC's diagonal.
+
+With Ā_{i−1,i−1} = U_A diag(s_A) U_Aᵀ and G_{i,i} = U_G diag(s_G) U_Gᵀ, Ā⊗G has the eigenvectors U_A⊗U_G and the
+eigenvalues s_G s_Aᵀ (arranged as a matrix of the shape of W_i), so that a multiple of I, which the paper avoids by
+factored Tikhonov damping (§6.3), can be added exactly. EKFAC (George et al. 2018) keeps the eigenvectors and puts in
+place of the eigenvalues the second moments of the derivatives along them, E[(U_Gᵀ 𝒟W_i U_A)²], the best diagonal there
+is in this basis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autodiff import arrays
+from autodiff.arrays import Array, namespace
+from autodiff.network import Parameters
+from autodiff.passes import ForwardPass
+from kfac_ref.curvature import cotangents
+from kfac_ref.curvature.factors import Factors
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """Eigenvalues, ascending, and eigenvectors, as columns, of Ā_{i−1,i−1} and G_{i,i}, i = 1 … ℓ.
+
+    Where eigenvalues coincide the eigenvectors are one choice of many, and EKFAC's diagonal depends on it.
+    """
+
+    s_A: list[Array]
+    U_A: list[Array]
+    s_G: list[Array]
+    U_G: list[Array]
+
+    def kronecker_diagonal(self) -> list[Array]:
+        """The eigenvalues of Ā_{i−1,i−1} ⊗ G_{i,i} as matrices s_G s_Aᵀ, (d_i, d_{i−1}+1)."""
+        return [g[:, None] * a[None, :] for a, g in zip(self.s_A, self.s_G, strict=True)]
+
+
+def eigenbasis(factors: Factors) -> Eigenbasis:
+    """The eigenbasis of the diagonal blocks of the factors."""
+    layers = range(1, factors.layers + 1)
+    s_A, U_A = zip(*(arrays.eigh(factors.A[i - 1, i - 1]) for i in layers), strict=True)
+    s_G, U_G = zip(*(arrays.eigh(factors.G[i, i]) for i in layers), strict=True)
+    return Eigenbasis(list(s_A), list(U_A), list(s_G), list(U_G))
+
+
+def diagonal(forward_pass: ForwardPass, basis: Eigenbasis, targets: Array | None = None) -> list[Array]:
+    """EKFAC's diagonal s_i = E[(U_Gᵀ 𝒟W_i U_A)²], (d_i, d_{i−1}+1), mean over cases.
+
+    The expectation over the model's y is exact; with the data's `targets` (N, d_ℓ) it is that of the empirical Fisher.
+    """
+    Dz = cotangents.exact(forward_pass) if targets is None else cotangents.empirical(forward_pass, targets)
+    xp = namespace(forward_pass.X)
+    total: list[Array] = [0.0] * forward_pass.network.layers
+    for rows, activities in forward_pass.chunks():
+        a_squared = [(a @ U) ** 2 for a, U in zip(activities.a, basis.U_A, strict=True)]
+        for piece in Dz(rows, activities.z):
+            g = forward_pass.backward(activities, piece)
+            for i, (g_i, U, a2) in enumerate(zip(g, basis.U_G, a_squared, strict=True)):
+                total[i] = total[i] + xp.sum((g_i @ U) ** 2, axis=0).T @ a2 / forward_pass.cases
+    return total
+
+
+def product(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float = 0.0) -> Parameters:
+    """(U diag(s) Uᵀ + λI) V with U = U_A⊗U_G: of EKFAC's approximation, or of F̆ with `kronecker_diagonal`."""
+    return _scale(basis, [s_i + lam for s_i in s], V)
+
+
+def solve(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float) -> Parameters:
+    """(U diag(s) Uᵀ + λI)⁻¹ V: with EKFAC's `diagonal`, or exactly (Ā⊗G + λI)⁻¹ with `kronecker_diagonal`."""
+    return _scale(basis, [1 / (s_i + lam) for s_i in s], V)
+
+
+def _scale(basis: Eigenbasis, d: Sequence[Array], V: Parameters) -> Parameters:
+    """U diag(d) Uᵀ vec(V) as matrices: U_G [(U_Gᵀ V U_A) ⊙ d] U_Aᵀ."""
+    layers = zip(basis.U_A, basis.U_G, d, V, strict=True)
+    return [U_G @ ((U_G.T @ v @ U_A) * d_i) @ U_A.T for U_A, U_G, d_i, v in layers]
