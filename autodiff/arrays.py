@@ -172,9 +172,35 @@ combination = Fused("alpha, x, beta, y", "out = alpha * x + beta * y", lambda al
 
 
 def append_ones(a: Array) -> Array:
-    """ā = [a; 1]: the homogeneous coordinate is the last column. (m, d) → (m, d+1)."""
+    """ā = [a; 1]: the homogeneous coordinate is the last column. (…, d) → (…, d+1)."""
     xp = namespace(a)
-    return xp.concat([a, xp.ones((a.shape[0], 1), dtype=a.dtype, device=device(a))], axis=1)
+    return xp.concat([a, xp.ones((*a.shape[:-1], 1), dtype=a.dtype, device=device(a))], axis=-1)
+
+
+@functools.lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], xp: Any, dtype: Any, where: Any) -> Array:
+    return xp.asarray(values, dtype=dtype, device=where)
+
+
+def constant(values: tuple[float, ...], like: Array) -> Array:
+    """The numbers `values` as an array (n,) of the library, device and dtype of `like`, uploaded once."""
+    return _constant(values, namespace(like), like.dtype, device(like))
+
+
+def image_rows(x: Array, stride: int, number: int, width: int) -> Array | None:
+    """Of images (m, H, W, c) the `width` pixels from every `stride`-th on, in each row: a view (m, H, number, width·c)
+    in which pixels lie behind each other. None where the library has no such view."""
+    if not (is_numpy(x) or array_api_compat.is_cupy_array(x)):
+        return None
+    xp, (m, H, _, c) = namespace(x), x.shape
+    if x.strides[3] != x.itemsize or x.strides[2] != c * x.itemsize:
+        x = xp.asarray(x, order="C", copy=True)
+    shape, strides = (m, H, number, width * c), (x.strides[0], x.strides[1], stride * x.strides[2], x.itemsize)
+    if is_numpy(x):
+        return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+    import cupy
+
+    return cupy.lib.stride_tricks.as_strided(x, shape, strides)
 
 
 def add_to_diagonal(A: Array, value: Array) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,7 +40,10 @@ class Likelihood:
     sample_with: Callable[[Array, Array], Array]
     """y (m, d) drawn from R_{y|z}: a function of z and the noise."""
     mistakes: Callable[[Array, Array], Array] | None = None
-    """Where classes are predicted: per case, (m,), whether the likeliest is not that of y."""
+    """Where classes are predicted: per case, (m,), whether the likeliest is not that of y; at several positions, the
+    part of them at which it is not."""
+    positions: int = 1
+    """How many independent parts z and y consist of, one behind the other (see `at_positions`)."""
 
     def nll(self, z: Array, y: Array) -> Array:
         """−log r(y|z) per case, (m,), constants included."""
@@ -63,7 +66,8 @@ class Likelihood:
             return xp.zeros((), dtype=xp.float64, device=arrays.device(y))
         off = xp.max(xp.abs(y - 0.5)) - 0.5
         if self.name == "categorical":
-            off = xp.maximum(off, xp.max(xp.abs(xp.sum(y, axis=-1) - 1)))
+            sums = xp.sum(xp.reshape(y, (*y.shape[:-1], self.positions, -1)), axis=-1)
+            off = xp.maximum(off, xp.max(xp.abs(sums - 1)))
         return xp.astype(off, xp.float64)
 
     def check_targets(self, Y: np.ndarray, name: str = "Y") -> None:
@@ -71,7 +75,7 @@ class Likelihood:
         good, what = (Y >= 0) & (Y <= 1), "targets between 0 and 1"
         if self.name == "gaussian":
             good, what = np.isfinite(Y), "finite targets"
-        if self.name == "categorical" and Y.shape[1] == 1:
+        if self.name == "categorical" and Y.shape[1] == self.positions:
             raise ValueError(
                 f"{name} has one column, but the categorical likelihood takes one-hot rows or probabilities; class "
                 "labels in a file are integers in one dimension"
@@ -80,11 +84,12 @@ class Likelihood:
             i, j = np.argwhere(~good)[0]
             raise ValueError(f"{name}[{i}, {j}] = {Y[i, j]:g}, but the {self.name} likelihood takes {what}")
         if self.name == "categorical":
-            off = np.flatnonzero(np.abs(Y.sum(1) - 1) > TOLERANCE)
-            if len(off):
+            sums = Y.reshape(len(Y), self.positions, -1).sum(2)
+            for row, position in np.argwhere(np.abs(sums - 1) > TOLERANCE)[:1]:
+                place = f", position {position}," if self.positions > 1 else ""
                 raise ValueError(
-                    f"row {off[0]} of {name} sums to {Y[off[0]].sum():g}, but the categorical likelihood takes one-hot "
-                    "rows or probabilities that sum to 1"
+                    f"row {row} of {name}{place} sums to {sums[row, position]:g}, but the categorical likelihood takes "
+                    "one-hot rows or probabilities that sum to 1"
                 )
 
 
@@ -191,6 +196,47 @@ LIKELIHOODS: dict[str, Likelihood] = {
         ),
     )
 }
+
+
+def at_positions(row: Likelihood, positions: int) -> Likelihood:
+    """The likelihood of outputs that are `positions` times those of `row`, independent of each other.
+
+    z and y are (…, positions·d), position after position; L is the sum over positions.
+    """
+    if positions == 1:
+        return row
+
+    def split(x: Array) -> Array:
+        return namespace(x).reshape(x, (*x.shape[:-1], positions, -1))
+
+    def joined(x: Array) -> Array:
+        return namespace(x).reshape(x, (*x.shape[:-2], -1))
+
+    def noise(key: Sequence[int], shape: tuple[int, ...], like: Array) -> Array:
+        x = row.noise(key, (shape[0] * positions, shape[1] // positions), like)
+        return namespace(x).reshape(x, (shape[0], positions, -1))
+
+    def sample_with(z: Array, x: Array) -> Array:
+        reshape = namespace(z).reshape
+        y = row.sample_with(reshape(split(z), (-1, z.shape[1] // positions)), reshape(x, (-1, x.shape[-1])))
+        return reshape(y, z.shape)
+
+    def mistakes(z: Array, y: Array) -> Array:
+        assert row.mistakes is not None
+        xp = namespace(z)
+        return xp.mean(xp.astype(row.mistakes(split(z), split(y)), z.dtype), axis=-1)
+
+    return replace(
+        row,
+        loss=lambda z, y: namespace(z).sum(row.loss(split(z), split(y)), axis=-1),
+        mean=lambda z: joined(row.mean(split(z))),
+        fisher_product=lambda z, v: joined(row.fisher_product(split(z), split(v))),
+        fisher_root_product=lambda z, v: joined(row.fisher_root_product(split(z), split(v))),
+        noise=noise,
+        sample_with=sample_with,
+        mistakes=mistakes if row.mistakes else None,
+        positions=positions,
+    )
 
 
 def likelihood(name_or_likelihood: str | Likelihood) -> Likelihood:

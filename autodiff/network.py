@@ -1,19 +1,27 @@
-"""What a network is: sizes, activations and a likelihood; and initial parameters for it (§2, §13).
+"""What a network is: layers and a likelihood (§2).
 
-Parameters are a list of W_i, i = 1 … ℓ, each of shape (d_i, d_{i−1}+1) with the bias in the LAST column.
+Parameters are a list of W_i, i = 1 … ℓ, one for each layer that has weights: (d_i, d_{i−1}+1) of a fully connected
+layer, with the bias in the LAST column; see `autodiff.layers` for the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from autodiff import arrays
-from autodiff.activations import Activation, Affine, activation
-from autodiff.arrays import Array
-from autodiff.likelihoods import Likelihood, likelihood
+from autodiff import arrays, layers
+from autodiff.activations import Activation, activation
+from autodiff.arrays import Array, namespace
+from autodiff.layers import Layer, Shape
+from autodiff.layers.dense import Dense
+from autodiff.layers.pooling import packed
+from autodiff.likelihoods import Likelihood, at_positions, likelihood
 
 Parameters = list[Array]
 """W_1 … W_ℓ; also the shape of a gradient, a direction or an update."""
@@ -21,7 +29,7 @@ Parameters = list[Array]
 
 @dataclass(frozen=True)
 class Network:
-    """A fully connected network.
+    """A fully connected network; by `Network.of` one of any layers.
 
     Parameters
     ----------
@@ -39,8 +47,8 @@ class Network:
         Saying which argument is wrong and what was expected.
     """
 
-    sizes: tuple[int, ...]
-    activations: tuple[Activation, ...]
+    stages: tuple[Layer, ...]
+    """The layers, those without weights too; a residual block has its two ends here."""
     likelihood: Likelihood
 
     def __init__(
@@ -53,39 +61,186 @@ class Network:
         if not whole or len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes must be at least two positive integers d_0, …, d_ℓ; got {list(sizes)}")
         sizes = tuple(int(d) for d in sizes)
-        layers = len(sizes) - 1
+        number = len(sizes) - 1
         if isinstance(activations, str) or not isinstance(activations, Sequence):
-            activations = [activations] * (layers - 1)
-        if len(activations) == layers - 1:
+            activations = [activations] * (number - 1)
+        if len(activations) == number - 1:
             activations = [*activations, "identity"]
-        if len(activations) != layers:
-            raise ValueError(f"a network of {layers} layers needs {layers} activations; got {len(activations)}")
+        if len(activations) != number:
+            raise ValueError(f"a network of {number} layers needs {number} activations; got {len(activations)}")
         rows = tuple(activation(a) for a in activations)
         if rows[-1].name != "identity":
             raise ValueError(
                 f'the activation of the last layer must be "identity", as the likelihood owns the output '
                 f'non-linearity; got "{rows[-1].name}"'
             )
-        for i, (row, d) in enumerate(zip(rows, sizes[1:], strict=True), start=1):
-            if isinstance(row, Affine) and row.width != d:
-                raise ValueError(f"layer {i} has {d} units, but its activation {row.name} is for {row.width}")
-        object.__setattr__(self, "sizes", sizes)
-        object.__setattr__(self, "activations", rows)
+        stages = []
+        for i, (before, d, row) in enumerate(zip(sizes[:-1], sizes[1:], rows, strict=True), start=1):
+            try:
+                stages.append(Dense(input=(before,), out=d, activation=row))
+            except ValueError as error:
+                raise ValueError(f"layer {i} {error}") from None
+        object.__setattr__(self, "stages", tuple(stages))
         object.__setattr__(self, "likelihood", likelihood(likelihood_))
+
+    @classmethod
+    def of(cls, network: Sequence[Mapping[str, Any]], input: Sequence[int], likelihood_: str | Likelihood) -> Network:
+        """A network of any layers.
+
+        Parameters
+        ----------
+        network : list of dict
+            Layer by layer its `kind` and the kind's own keys: what a network's description in JSON has (see
+            `autodiff.layers.KINDS` and, for a residual block, "residual" with its list of `layers`).
+        input : sequence of int
+            The shape of a case: (d,), a sequence (T, d), or an image (c, H, W).
+        likelihood_ : str or Likelihood
+            "categorical", "bernoulli" or "gaussian". Where the network ends with a sequence (T, C), each position has
+            a distribution of its own, and L is the sum over positions.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the layer that is wrong, and what was expected.
+        """
+        shape = tuple(input) if isinstance(input, Iterable) and not isinstance(input, str) else (input,)
+        whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+        if not whole or not 1 <= len(shape) <= 3 or min(shape) < 1:
+            raise ValueError(
+                f"input is {list(shape)}, expected the shape of a case, [d], [T, d] or [c, H, W], of positive integers"
+            )
+        stages = tuple(layers.built(network, tuple(int(n) for n in shape)))
+        weighted = [stage for stage in stages if stage.shape]
+        if not weighted:
+            raise ValueError("the network has no layer with weights")
+        end = stages[-1]
+        if len(end.output) == 3:
+            raise ValueError(
+                f"the network ends with an image of {end.output}, expected a vector (d,) or a sequence (T, d); flatten "
+                "or global-mean makes a vector of it"
+            )
+        last: Any = getattr(end, "activation", None)
+        if last is not None and last.name != "identity":
+            raise ValueError(
+                f'the activation of the last layer must be "identity", as the likelihood owns the output '
+                f'non-linearity; got "{last.name}"'
+            )
+        made = object.__new__(cls)
+        object.__setattr__(made, "stages", stages)
+        positions = end.output[0] if len(end.output) == 2 else 1
+        object.__setattr__(made, "likelihood", at_positions(likelihood(likelihood_), positions))
+        return made
+
+    # --- shapes ---
+
+    @property
+    def input(self) -> Shape:
+        """The shape of a case: (d,), (T, d) or (c, H, W)."""
+        return self.stages[0].input
+
+    @property
+    def output(self) -> Shape:
+        """The shape of what comes out of a case: (d,), or (T, C) where each position has outputs of its own."""
+        return self.stages[-1].output
+
+    @cached_property
+    def inputs(self) -> int:
+        """How many numbers a case has."""
+        return math.prod(self.input)
+
+    @cached_property
+    def outputs(self) -> int:
+        """d_ℓ, how many numbers come out of a case."""
+        return math.prod(self.output)
+
+    @cached_property
+    def weighted(self) -> list[Layer]:
+        """The layers with weights, 1 … ℓ."""
+        return [stage for stage in self.stages if stage.shape]
 
     @property
     def layers(self) -> int:
-        """ℓ."""
-        return len(self.sizes) - 1
+        """ℓ, the number of layers with weights."""
+        return len(self.weighted)
 
-    @property
+    @cached_property
     def shapes(self) -> list[tuple[int, int]]:
         """The shapes of W_1 … W_ℓ."""
-        return [(self.sizes[i], self.sizes[i - 1] + 1) for i in range(1, len(self.sizes))]
+        return [layer.shape for layer in self.weighted if layer.shape]
+
+    @cached_property
+    def fully_connected(self) -> bool:
+        """Whether it is what `Network(sizes, activations, likelihood)` makes."""
+        return all(isinstance(stage, Dense) and stage.bias and len(stage.input) == 1 for stage in self.stages)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """d_0, …, d_ℓ of a fully connected network; AttributeError for another."""
+        if not self.fully_connected:
+            raise AttributeError(f"sizes d_0, …, d_ℓ are those of a fully connected network; this one is {self}")
+        return (self.inputs, *(d for d, _ in self.shapes))
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """φ_1 … φ_ℓ, of the layers with weights."""
+        return tuple(layer.activation for layer in self.weighted)  # type: ignore[attr-defined]
+
+    @cached_property
+    def widest(self) -> int:
+        """The largest side of a factor or of a product of matrices, but for the bias."""
+        return max(max(d, layer.fan_in) for layer, (d, _) in zip(self.weighted, self.shapes, strict=True))
+
+    @cached_property
+    def entries(self) -> int:
+        """How many numbers of a case the largest array of a pass has, at most."""
+        return max(stage.entries for stage in self.stages)
+
+    @cached_property
+    def kept(self) -> int:
+        """How many numbers of a case a forward pass leaves for the other passes, about."""
+        return sum(stage.locations * sum(stage.shape) if stage.shape else stage.entries for stage in self.stages)
 
     def __str__(self) -> str:
-        names = [a.name for a in self.activations[:-1]]
-        return f"{'-'.join(map(str, self.sizes))} ({', '.join(names) or 'linear'}; {self.likelihood.name})"
+        if self.fully_connected:
+            names = [a.name for a in self.activations[:-1]]
+            return f"{'-'.join(map(str, self.sizes))} ({', '.join(names) or 'linear'}; {self.likelihood.name})"
+        return (
+            f"{'x'.join(map(str, self.input))}: {self._as_text(layers.described(self.stages))}; {self.likelihood.name}"
+        )
+
+    def _as_text(self, described: Sequence[Mapping[str, Any]]) -> str:
+        parts = []
+        for layer in described:
+            keys = dict(layer)
+            kind = keys.pop("kind")
+            if "layers" in keys:
+                parts.append(f"{kind} [{self._as_text(keys['layers'])}]")
+            else:
+                values = (json.dumps(v, separators=(",", ":")) if not isinstance(v, str) else v for v in keys.values())
+                parts.append(" ".join([kind, *(f"{k}={v}" for k, v in zip(keys, values, strict=True))]))
+        return ", ".join(parts)
+
+    def description(self) -> dict[str, Any]:
+        """What the network is, as JSON can hold it: `layers` (sizes) and `activations` of a fully connected network,
+        `input` and `network` of another; and `likelihood`. `described` makes the network of it."""
+        if self.fully_connected:
+            ends: dict[str, Any] = {"layers": list(self.sizes), "activations": [a.name for a in self.activations]}
+        else:
+            ends = {"input": list(self.input), "network": layers.described(self.stages)}
+        return ends | {"likelihood": self.likelihood.name}
+
+    # --- data inside and outside ---
+
+    def spread(self, parameters: Sequence[Array]) -> list[Array | None]:
+        """For each stage its W, or None."""
+        left = iter(parameters)
+        return [next(left) if stage.shape else None for stage in self.stages]
+
+    def packed(self, X: Array) -> Array:
+        """Cases as the passes take them: (m, *input), the channels of images last."""
+        if len(self.input) == 1:
+            return X
+        return packed(namespace(X).reshape(X, (X.shape[0], *self.input)), self.input)
 
     def check_parameters(self, parameters: Sequence[Array], name: str = "parameters") -> None:
         """Unless `parameters` is a list of arrays of the shapes of W_1 … W_ℓ, ValueError; unless they are
@@ -93,57 +248,35 @@ class Network:
         if len(parameters) != self.layers:
             raise ValueError(f"{name} has {len(parameters)} arrays, but the network {self} has {self.layers} layers")
         arrays.require_floating(parameters[0], f"{name}: layer 1")
-        for i, (W, shape) in enumerate(zip(parameters, self.shapes, strict=True), start=1):
+        for i, (W, layer) in enumerate(zip(parameters, self.weighted, strict=True), start=1):
             arrays.require_alike(W, parameters[0], f"{name}: layer {i}")
-            if tuple(W.shape) != shape:
-                raise ValueError(f"{name}: layer {i} has shape {tuple(W.shape)}, expected {shape} (bias column last)")
+            if tuple(W.shape) != layer.shape:
+                bias = " (bias column last)" if getattr(layer, "bias", False) else ""
+                kind = "" if self.fully_connected else f" ({layer.kind})"
+                raise ValueError(f"{name}: layer {i}{kind} has shape {tuple(W.shape)}, expected {layer.shape}{bias}")
 
     def check_batch(self, X: Array, Y: Array, like: Array) -> None:
-        """Unless X is (m, d_0) and Y is (m, d_ℓ) with m ≥ 1, ValueError; unless they are arrays of the library, dtype
-        and device of `like`, TypeError."""
-        for name, x, d, which in (("X", X, self.sizes[0], "inputs"), ("Y", Y, self.sizes[-1], "outputs")):
+        """Unless X is (m, *input), or (m, d_0) with the numbers of each case in that order, and Y is (m, d_ℓ) with
+        m ≥ 1, ValueError; unless they are arrays of the library, dtype and device of `like`, TypeError."""
+        for name, x, d, which in (("X", X, self.inputs, "inputs"), ("Y", Y, self.outputs, "outputs")):
             arrays.require_alike(x, like, name)
-            if x.ndim != 2 or x.shape[1] != d:
-                raise ValueError(
-                    f"{name} has shape {tuple(x.shape)}, expected (cases, {d}): the network has {d} {which}"
-                )
+            fits = x.ndim == 2 and x.shape[1] == d
+            if not fits and not (name == "X" and tuple(x.shape[1:]) == self.input):
+                shaped, size = self.input if name == "X" else self.output, f"(cases, {d})"
+                if len(shaped) > 1:
+                    either = f"(cases, {', '.join(map(str, shaped))})"
+                    size = f"{either} or {size}" if name == "X" else f"{size}, which is {either} with its axes joined"
+                raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {size}: the network has {d} {which}")
         if X.shape[0] != Y.shape[0]:
             raise ValueError(f"X has {X.shape[0]} cases and Y has {Y.shape[0]}")
         if X.shape[0] == 0:
             raise ValueError("X has no cases")
 
 
-def sparse_initialisation(network: Network, seed: int, connections: int = 15) -> list[np.ndarray]:
-    """Sparse initialisation (Martens 2010; §13), float64 on the host.
-
-    Each unit has `connections` incoming weights from N(0, 1), at indices drawn with replacement as the authors' program
-    does; the others and the biases are 0. The standard deviation is halved for each side (input, output) of a layer
-    that is tanh, and biases of tanh units start at 0.5; it is multiplied by 0.1 for softplus units.
-    """
-    rng = np.random.default_rng([seed, 0])
-    parameters = []
-    before = ""
-    for (d, columns), phi in zip(network.shapes, network.activations, strict=True):
-        scale = 0.5 ** ((before == "tanh") + (phi.name == "tanh")) * (0.1 if phi.name == "softplus" else 1.0)
-        W = np.zeros((d, columns))
-        W[:, -1] = 0.5 if phi.name == "tanh" else 0.0
-        for row in W:
-            row[rng.integers(columns - 1, size=connections)] = scale * rng.standard_normal(connections)
-        parameters.append(W)
-        before = phi.name
-    return parameters
-
-
-def glorot_initialisation(network: Network, seed: int) -> list[np.ndarray]:
-    """Glorot & Bengio (2010): weights uniform in ±√(6/(d_{i−1}+d_i)), biases 0; float64 on the host."""
-    rng = np.random.default_rng([seed, 0])
-    parameters = []
-    for d, columns in network.shapes:
-        bound = np.sqrt(6.0 / (d + columns - 1))
-        W = np.zeros((d, columns))
-        W[:, :-1] = rng.uniform(-bound, bound, (d, columns - 1))
-        parameters.append(W)
-    return parameters
-
-
-INITIALISATIONS = {"sparse": sparse_initialisation, "glorot": glorot_initialisation}
+def described(description: Mapping[str, Any]) -> Network:
+    """The network of a `description`. ValueError or TypeError where it is not one."""
+    if "network" in description:
+        if "input" not in description:
+            raise ValueError('the description of a network has "network" but no "input", the shape of a case')
+        return Network.of(description["network"], description["input"], description["likelihood"])
+    return Network(description["layers"], description["activations"], description["likelihood"])

@@ -110,5 +110,5 @@ def evaluate(
     value = _loss(ForwardPass(network, parameters, X, min(chunk_size, EVALUATED)), Y, eta, visit=count)
     h, error, excess, *counts = (float(x) for x in read_scalars(value.h, value.error, value.excess, *wrong))
     require_sound(network.likelihood, X, Y, h, excess)
-    constant = network.likelihood.constant(network.sizes[-1])
+    constant = network.likelihood.constant(network.outputs)
     return Evaluation(h + constant, error, sum(counts) / X.shape[0] if mistakes else None)

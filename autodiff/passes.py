@@ -1,6 +1,7 @@
 """The three passes, each written exactly once and used by everything (§2, Algorithm 1; App. C).
 
-Batches are arrays whose rows are cases. Sums over cases are left to the caller, who knows what is to be averaged.
+Each is a loop over the network's layers, whose steps are in `autodiff.layers`. Batches are arrays whose rows are cases.
+Sums over cases are left to the caller, who knows what is to be averaged.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from autodiff.arrays import Array, append_ones, namespace
+from autodiff.arrays import Array, namespace
+from autodiff.layers import Closing, Layer, Opening, Tape
 from autodiff.network import Network, Parameters
 
 CHUNK_SIZE = 5000
 """Cases worked through at once."""
+KEPT = 2**27
+"""Numbers that a forward pass leaves for the other passes at most: 512 MiB in float32. With more to keep, fewer cases
+are worked through at once; the rows of a convolution, its patches, are what takes most."""
 ENTRIES = 2**23
 """Entries of the largest array held at once where memory would otherwise grow with what is asked for: 64 MiB in
 float64."""
@@ -22,41 +27,76 @@ float64."""
 class Activities:
     """What a forward pass over some cases leaves for the other passes."""
 
-    a: list[Array]
-    """ā_0 … ā_{ℓ−1}, each (m, d_i+1), the homogeneous coordinate last."""
-    saved: list[Array]
-    """What the derivatives of φ_1 … φ_{ℓ−1} need."""
+    network: Network
+    tapes: list[Tape]
+    """What each stage left."""
     z: Array
     """The network's outputs (m, d_ℓ)."""
 
+    @property
+    def a(self) -> list[Array]:
+        """The rows ā_t that W_1 … W_ℓ are applied to, each (m·T, p) with the homogeneous coordinate last: ā_0 … ā_{ℓ−1}
+        of a fully connected network, (m, d_i+1). ValueError where a layer has none, as a normalisation."""
+        return [layer.rows(tape) for layer, tape in self.weighted()]
+
+    def weighted(self) -> list[tuple[Layer, Tape]]:
+        """The layers with weights, and what they left."""
+        return [(layer, tape) for layer, tape in zip(self.network.stages, self.tapes, strict=True) if layer.shape]
+
     def head(self, cases: int) -> Activities:
         """The first `cases` cases, without copying."""
-        if cases >= self.z.shape[0]:
+        m = self.z.shape[0]
+        if cases >= m:
             return self
-        return Activities([a[:cases, :] for a in self.a], [s[:cases, :] for s in self.saved], self.z[:cases, :])
+        return Activities(self.network, [tape.head(cases, m) for tape in self.tapes], self.z[:cases, :])
 
 
 def forward(network: Network, parameters: Parameters, X: Array) -> Activities:
-    """s_i = W_i ā_{i−1}, a_i = φ_i(s_i) for the cases X (m, d_0)."""
-    a, saved = [append_ones(X)], []
-    for W, phi in zip(parameters[:-1], network.activations[:-1], strict=True):
-        value, kept = phi.value(a[-1] @ W.T)
-        a.append(append_ones(value))
-        # where φ′ is a function of φ's value, the copy inside ā serves, and `value` can go
-        saved.append(a[-1][:, :-1] if kept is value else kept)
-    return Activities(a, saved, a[-1] @ parameters[-1].T)
+    """s_i = W_i ā_{i−1}, a_i = φ_i(s_i), layer by layer, for the cases X (m, d_0) or (m, *input)."""
+    x = network.packed(X)
+    tapes: list[Tape] = []
+    opened: list[Array] = []
+    for layer, W in zip(network.stages, network.spread(parameters), strict=True):
+        if isinstance(layer, Opening):
+            opened.append(x)
+            y, tape = x, Tape()
+        elif isinstance(layer, Closing):
+            y, tape = x + opened.pop(), Tape()
+        else:
+            y, tape = layer.forward(W, x)
+        # where φ′ is a function of φ's value, the copy inside the next layer's ā serves, and the value can go
+        if tapes and tapes[-1].saved is x and (again := layer.again(tape)) is not None:
+            tapes[-1] = tapes[-1]._replace(saved=again)
+        tapes.append(tape)
+        x = y
+    return Activities(network, tapes, namespace(x).reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x)
 
 
 def backward(network: Network, parameters: Parameters, activities: Activities, Dz: Array) -> list[Array]:
-    """g_1 … g_ℓ, each (m, d_i), from 𝒟z (m, d_ℓ): g_{i−1} = φ′_{i−1} ⊙ W_iᵀ g_i, per case and unaveraged.
+    """g_1 … g_ℓ, each (m·T, d_i), from 𝒟z (m, d_ℓ): g_{i−1} = φ′_{i−1} ⊙ W_iᵀ g_i, per case and unaveraged.
 
-    The derivative of the i-th parameters is then 𝒟W_i = g_i ā_{i−1}ᵀ, summed over cases g_iᵀ ā_{i−1} as matrices.
-    Several 𝒟z go back together: from (r, m, d_ℓ) come g_i of shape (r, m, d_i).
+    The derivative of the i-th parameters is then 𝒟W_i = Σ_t g_{i,t} ā_{i−1,t}ᵀ, summed over cases too g_iᵀ ā_{i−1} as
+    matrices. Several 𝒟z go back together: from (r, m, d_ℓ) come g_i of shape (r, m·T, d_i). A layer without rows has
+    its 𝒟s in the place of g.
     """
-    g = [Dz]
-    layers = zip(parameters[:0:-1], network.activations[-2::-1], reversed(activities.saved), strict=True)
-    for W, phi, saved in layers:
-        g.append(phi.pull(saved, _rows_times(g[-1], W[:, :-1])))
+    g: list[Array] = []
+    D = Dz
+    if len(network.output) > 1:
+        D = namespace(Dz).reshape(Dz, (*Dz.shape[:-1], *network.output))
+    closed: list[Array] = []
+    steps = zip(network.stages, network.spread(parameters), activities.tapes, strict=True)
+    for layer, W, tape in reversed(list(steps)):
+        if isinstance(layer, Closing):
+            closed.append(D)
+        elif isinstance(layer, Opening):
+            D = D + closed.pop()
+        else:
+            D = layer.backward(W, tape, D)
+            if layer.shape:
+                g.append(D)
+                if len(g) == network.layers:  # nobody asks for 𝒟 of what comes before the first weights
+                    break
+            D = layer.pull(W, tape, D)
     return g[::-1]
 
 
@@ -67,34 +107,33 @@ def forward_mode(
 
     ṡ_i = V_i ā_{i−1} + W_i [ȧ_{i−1}; 0], ȧ_i = φ_i′ ⊙ ṡ_i.
     """
-    xp = namespace(activities.z)
-    tangent = None
-    for i, (W, phi) in enumerate(zip(parameters, network.activations, strict=True)):
-        ds = xp.stack([activities.a[i] @ v[i].T for v in directions])
-        if tangent is not None:
-            ds += _rows_times(tangent, W[:, :-1].T)
-        tangent = phi.push(activities.saved[i], ds) if i < network.layers - 1 else ds
-    return tangent
-
-
-def _rows_times(x: Array, M: Array) -> Array:
-    """x (…, p) times M (p, q), as one product of matrices, which is faster than one for each of a stack."""
-    xp = namespace(x)
-    return xp.reshape(xp.reshape(x, (-1, x.shape[-1])) @ M, (*x.shape[:-1], M.shape[1]))
+    tangent: Array = None
+    opened: list[Array] = []
+    along = zip(*(network.spread(v) for v in directions), strict=True)
+    for layer, W, tape, V in zip(network.stages, network.spread(parameters), activities.tapes, along, strict=True):
+        if isinstance(layer, Opening):
+            opened.append(tangent)
+        elif isinstance(layer, Closing):
+            before = opened.pop()
+            tangent = tangent if before is None else before if tangent is None else tangent + before
+        elif layer.shape or tangent is not None:
+            tangent = layer.push(W, tape, tangent, V)
+    return namespace(tangent).reshape(tangent, (*tangent.shape[:2], -1)) if tangent.ndim > 3 else tangent
 
 
 class ForwardPass:
     """The forward pass of a batch, worked through in chunks.
 
     A batch that fits in one chunk is passed forward once and its activities are shared by all who ask; a larger one is
-    passed forward again each time, so that memory does not grow with the batch.
+    passed forward again each time, so that memory does not grow with the batch. A chunk has at most `chunk_size` cases,
+    and no more than leave KEPT numbers for the other passes.
     """
 
     def __init__(self, network: Network, parameters: Parameters, X: Array, chunk_size: int = CHUNK_SIZE) -> None:
         self.network = network
         self.parameters = parameters
         self.X = X
-        self.chunk_size = chunk_size
+        self.chunk_size = max(min(chunk_size, KEPT // network.kept), 1)
         self._whole: Activities | None = None
 
     @property
@@ -112,7 +151,7 @@ class ForwardPass:
             return
         for start in range(0, cases, self.chunk_size):
             rows = slice(start, min(start + self.chunk_size, cases))
-            yield rows, forward(self.network, self.parameters, self.X[rows, :])
+            yield rows, forward(self.network, self.parameters, self.X[rows, ...])
 
     def limited(self, chunk_size: int) -> ForwardPass:
         """The same batch in chunks of at most `chunk_size` cases (at least 1); itself where they are no smaller."""
@@ -125,7 +164,7 @@ class ForwardPass:
         """How many tangents or cotangents go through a chunk together, so that none of their arrays, of a number for
         each case and unit or for each parameter, has more than ENTRIES entries (at least 1)."""
         largest = max(
-            min(self.cases, self.chunk_size) * max(self.network.sizes[1:]),
+            min(self.cases, self.chunk_size) * self.network.entries,
             max(rows * columns for rows, columns in self.network.shapes),
         )
         return max(ENTRIES // largest, 1)
@@ -135,10 +174,10 @@ class ForwardPass:
         return backward(self.network, self.parameters, activities, Dz)
 
     def pull_back(self, activities: Activities, Dz: Array) -> Parameters:
-        """Jᵀ𝒟z summed over cases: the sums of 𝒟W_i = g_i ā_{i−1}ᵀ, (d_i, d_{i−1}+1); from several 𝒟z (r, m, d_ℓ) those
-        of each, (r, d_i, d_{i−1}+1)."""
-        transpose = namespace(Dz).matrix_transpose
-        return [transpose(g) @ a for g, a in zip(self.backward(activities, Dz), activities.a, strict=True)]
+        """Jᵀ𝒟z summed over cases: the sums of 𝒟W_i = Σ_t g_{i,t} ā_{i−1,t}ᵀ, of the shapes of W_i; from several 𝒟z
+        (r, m, d_ℓ) those of each, with r in front."""
+        g = self.backward(activities, Dz)
+        return [layer.gradient(tape, g_i) for (layer, tape), g_i in zip(activities.weighted(), g, strict=True)]
 
     def forward_mode(self, activities: Activities, directions: Sequence[Parameters]) -> Array:
         """`forward_mode` with this pass's network and parameters."""

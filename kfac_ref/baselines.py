@@ -99,7 +99,7 @@ class SGD:
             what = "the step" if np.isfinite(h) else "the objective h"
             found = squared_norm if np.isfinite(h) else h
             raise Diverged(f"iteration {k}: {what} is {found}; a smaller learning_rate than {s.learning_rate:g} helps")
-        constant_ = self.network.likelihood.constant(self.network.sizes[-1])
+        constant_ = self.network.likelihood.constant(self.network.outputs)
         record = SGDRecord(k, batch.X.shape[0], h + constant_, error, mu, math.sqrt(squared_norm))
         return SGDState(k, parameters, velocity, state.seed), record
 
@@ -190,7 +190,7 @@ class NaturalGradient:
             rho = optimizer.measured_ratio(self.network, parameters, batch, s, float(h), model.change)
             lam = damping.adjust_lambda(lam, rho, s.omega**s.T1)
         gamma = math.sqrt(lam + s.eta)
-        constant_ = self.network.likelihood.constant(self.network.sizes[-1])
+        constant_ = self.network.likelihood.constant(self.network.outputs)
         return State(k, parameters, parameters, lam, gamma, state.seed, delta=delta), Record(
             k=k,
             m=m,

@@ -196,7 +196,7 @@ class KFAC:
             factors=running,
             inverse=inverses[best],
         )
-        constant = self.network.likelihood.constant(self.network.sizes[-1])
+        constant = self.network.likelihood.constant(self.network.outputs)
         return state, Record(
             k=k,
             m=m,

@@ -81,7 +81,7 @@ def replay(path: str | Path, like: Array | None = None) -> Replay:
     def compare(key: str, ours: Sequence[Array], theirs: Sequence[np.ndarray]) -> None:
         worst[key] = float(np.maximum(worst[key], difference(ours, theirs)))  # NaN stays NaN
 
-    constant = network.likelihood.constant(network.sizes[-1])
+    constant = network.likelihood.constant(network.outputs)
     state = kfac.init([from_numpy(W, like) for W in layers("W0")])
     for k in range(1, iterations + 1):
         rows = trace[f"index_{k}"].astype(np.int64).reshape(-1)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from autodiff import arrays
-from autodiff.network import INITIALISATIONS, Network
+from autodiff.initialisation import INITIALISATIONS
+from autodiff.network import Network
 from autodiff.passes import forward
 from kfac_ref.data import datasets
 from kfac_ref.oracle.case import Case

@@ -53,7 +53,7 @@ def sampled(forward_pass: ForwardPass, samples: int, key: Sequence[int]) -> Cota
     if samples < 1:
         raise ValueError(f"samples must be at least 1; got {samples}")
     likelihood, step = forward_pass.network.likelihood, forward_pass.together
-    shape = (forward_pass.cases, forward_pass.network.sizes[-1])
+    shape = (forward_pass.cases, forward_pass.network.outputs)
 
     # of all cases at once, and kept while memory allows, for the chunks to take their rows from
     @lru_cache(max(ENTRIES // (shape[0] * shape[1]), 1))
@@ -63,7 +63,7 @@ def sampled(forward_pass: ForwardPass, samples: int, key: Sequence[int]) -> Cota
     def draws(rows: slice, z: Array) -> Iterator[Array]:
         for start in range(0, samples, step):
             draw = range(start, min(start + step, samples))
-            targets = (likelihood.sample_with(z, noise(s)[rows, :]) for s in draw)
+            targets = (likelihood.sample_with(z, noise(s)[rows, ...]) for s in draw)
             yield namespace(z).stack([likelihood.derivative(z, y) for y in targets])
 
     return draws

@@ -83,7 +83,7 @@ def average(
 
     It is not multiplied out while its rows are fewer than the widest layer has units.
     """
-    widest = max(forward_pass.network.sizes)
+    widest = forward_pass.network.widest
     if old is None or epsilon == 0 or cases >= widest:
         new = factors.estimate(forward_pass, sample, cases, tridiagonal)
         return factors.running_average(None if old is None else old.explicit, new, epsilon)

@@ -13,16 +13,16 @@ Targets = Callable[[slice, Array], Array]
 
 def drawn(forward_pass: ForwardPass, cases: int, key: Sequence[int]) -> Targets:
     """Targets for the first `cases` cases, drawn from the model with a random key (see autodiff.arrays)."""
-    likelihood, outputs = forward_pass.network.likelihood, forward_pass.network.sizes[-1]
+    likelihood, outputs = forward_pass.network.likelihood, forward_pass.network.outputs
     # for all these cases at once, so that the targets do not depend on the chunks
     noise = likelihood.noise(key, (cases, outputs), forward_pass.X)
-    return lambda rows, z: likelihood.sample_with(z, noise[rows, :])
+    return lambda rows, z: likelihood.sample_with(z, noise[rows, ...])
 
 
 def given(forward_pass: ForwardPass, cases: int, sampled: Array) -> Targets:
     """Targets that the caller has drawn, (cases, d_ℓ); ValueError or TypeError where they do not fit the batch."""
     require_alike(sampled, forward_pass.X, "sampled")
-    expected = cases, forward_pass.network.sizes[-1]
+    expected = cases, forward_pass.network.outputs
     if tuple(sampled.shape) != expected:
         raise ValueError(
             f"sampled targets have shape {tuple(sampled.shape)}, expected {expected}: "

@@ -59,7 +59,7 @@ def truth(case: Case) -> Truth:
     # numbers that overflow are found at the end
     with np.errstate(all="ignore"):
         loss, gradient = loss_and_gradient(forward_pass, case.Y, case.eta)
-        constant = case.network.likelihood.constant(case.network.sizes[-1])
+        constant = case.network.likelihood.constant(case.network.outputs)
         found["h"] = namespace(case.X).astype(loss.h + constant, case.X.dtype)
         found["z"] = namespace(case.X).concat([activities.z for _, activities in forward_pass.chunks()])
         found.add("gradient", gradient)

@@ -12,9 +12,10 @@ import numpy as np
 
 from autodiff import arrays
 from autodiff.activations import ACTIVATIONS
+from autodiff.initialisation import INITIALISATIONS
 from autodiff.likelihoods import LIKELIHOODS
 from autodiff.names import closest, nearest
-from autodiff.network import INITIALISATIONS, Network
+from autodiff.network import Network
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
 from kfac_ref.data.datasets import Dataset

@@ -124,7 +124,7 @@ class Run:
     def at_full_speed(self, plan: Plan) -> AbstractContextManager[int | None]:
         """`machine.at_full_speed` for this run; `train` is within it, whether or not its caller is already."""
         # the BLAS has nothing to do for arrays that are not on the host
-        widest = max(self.prepared.network.sizes) if device(self.prepared.data.X) == "cpu" else 1
+        widest = self.prepared.network.widest if device(self.prepared.data.X) == "cpu" else 1
         return machine.at_full_speed(widest, plan.threads)
 
     def _evaluate(self, state: loop.AnyState) -> dict[str, Any]:

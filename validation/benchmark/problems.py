@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from autodiff import arrays
-from autodiff.network import INITIALISATIONS, Network, Parameters
+from autodiff.initialisation import INITIALISATIONS
+from autodiff.network import Network, Parameters
 from kfac_ref.data.fetching import FetchError
 from kfac_ref.settings import Settings, preset
 from kfac_ref.training import loop

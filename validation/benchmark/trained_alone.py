@@ -30,7 +30,7 @@ def main(name: str, inverse: str, m: int, iterations: int) -> None:
     """Train with the paper's constants on mini-batches of m cases."""
     constants = {"inverse": inverse, "m1": m, "full_batch_at": None}
     prepared = prepare(Experiment(data=name, preset="paper", activation="logistic", constants=constants))
-    with at_full_speed(max(prepared.network.sizes)):
+    with at_full_speed(prepared.network.widest):
         for _, record, _ in islice(loop.iterate(prepared.optimizer, prepared.first_state(), prepared.data), iterations):
             del record
     print(peak_memory())

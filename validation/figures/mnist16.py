@@ -15,7 +15,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from autodiff.network import Network, Parameters, glorot_initialisation
+from autodiff.initialisation import glorot_initialisation
+from autodiff.network import Network, Parameters
 from autodiff.objective import evaluate
 from autodiff.passes import ForwardPass
 from kfac_ref.curvature import factors, fisher, kronecker

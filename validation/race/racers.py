@@ -77,7 +77,7 @@ def at_start(setting: Setting, python: str | Path | None) -> Iterator[Racer]:
     """A run with this setting, ready to go: what theirs compiles is compiled."""
     if setting.side == OURS:
         prepared = experiment(setting.options)
-        with at_full_speed(max(prepared.network.sizes)), np.errstate(over="ignore", invalid="ignore"):
+        with at_full_speed(prepared.network.widest), np.errstate(over="ignore", invalid="ignore"):
             yield Ours(prepared)
         return
     assert python is not None

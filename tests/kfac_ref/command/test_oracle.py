@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from autodiff.network import glorot_initialisation, sparse_initialisation
+from autodiff import glorot_initialisation, sparse_initialisation
 from kfac_ref.command import oracle as commands
 from kfac_ref.data import datasets
 from kfac_ref.oracle import Case, Verdict, truth, verdict

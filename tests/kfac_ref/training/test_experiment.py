@@ -11,7 +11,7 @@ import pytest
 
 from autodiff import ACTIVATIONS, LIKELIHOODS
 from autodiff.arrays import to_numpy
-from autodiff.network import INITIALISATIONS, glorot_initialisation, sparse_initialisation
+from autodiff.initialisation import INITIALISATIONS, glorot_initialisation, sparse_initialisation
 from kfac_ref import KFAC, preset
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets

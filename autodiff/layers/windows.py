@@ -1,0 +1,56 @@
+"""Windows that move over an image: how many there are, and which pixels each place in a window sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autodiff.arrays import Array, device, image_rows, namespace
+
+Pair = tuple[int, int]
+"""Vertical and horizontal."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `size` over an image of (H, W) pixels, moving by `stride`, their places `dilation` apart."""
+
+    image: Pair
+    size: Pair
+    stride: Pair
+    dilation: Pair = (1, 1)
+
+    @property
+    def number(self) -> Pair:
+        """(H′, W′), the windows that fit."""
+        sides = zip(self.image, self.size, self.stride, self.dilation, strict=True)
+        v, h = ((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in sides)
+        return v, h
+
+    def places(self) -> Iterator[tuple[slice, slice]]:
+        """For each place in the window, row by row, the pixels there, of all windows."""
+        for i in range(self.size[0]):
+            for j in range(self.size[1]):
+                v, h = (
+                    slice(k * d, k * d + (n - 1) * s + 1, s)
+                    for k, n, s, d in zip((i, j), self.number, self.stride, self.dilation, strict=True)
+                )
+                yield v, h
+
+
+def patches(x: Array, windows: Windows, ones: bool) -> Array:
+    """What each window sees of images (m, H, W, c): (m, H′, W′, kh·kw·c), with `ones` a last column of 1."""
+    xp, (kh, kw), (H, W), c = namespace(x), windows.size, windows.number, x.shape[-1]
+    a = xp.empty((x.shape[0], H, W, kh * kw * c + ones), dtype=x.dtype, device=device(x))
+    if c > 1 and windows.dilation[1] == 1 and (rows := image_rows(x, windows.stride[1], W, kw)) is not None:
+        # a row of a window lies together in memory, and is copied as a whole
+        for i in range(kh):
+            start = i * windows.dilation[0]
+            seen = rows[:, start : start + (H - 1) * windows.stride[0] + 1 : windows.stride[0], :, :]
+            a[..., i * kw * c : (i + 1) * kw * c] = seen
+    else:
+        for place, (v, h) in enumerate(windows.places()):
+            a[..., place * c : (place + 1) * c] = x[:, v, h, :]
+    if ones:
+        a[..., -1] = 1.0
+    return a
