@@ -173,6 +173,10 @@ class Network:
         """Whether it is what `Network(sizes, activations, likelihood)` makes."""
         return all(isinstance(stage, Dense) and stage.bias and len(stage.input) == 1 for stage in self.stages)
 
+    def has_one_row(self, i: int) -> bool:
+        """Whether the weights of layer i = 1 … ℓ are applied once to each case, so that 𝒟W_i = g āᵀ."""
+        return self.weighted[i - 1].kronecker and self.weighted[i - 1].locations == 1
+
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """d_0, …, d_ℓ of a fully connected network; AttributeError for another."""

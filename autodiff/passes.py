@@ -39,6 +39,11 @@ class Activities:
         of a fully connected network, (m, d_i+1). ValueError where a layer has none, as a normalisation."""
         return [layer.rows(tape) for layer, tape in self.weighted()]
 
+    def rows(self, i: int) -> Array:
+        """Those of layer i = 1 … ℓ alone."""
+        layer, tape = self.weighted()[i - 1]
+        return layer.rows(tape)
+
     def weighted(self) -> list[tuple[Layer, Tape]]:
         """The layers with weights, and what they left."""
         return [(layer, tape) for layer, tape in zip(self.network.stages, self.tapes, strict=True) if layer.shape]
@@ -178,6 +183,13 @@ class ForwardPass:
         (r, m, d_ℓ) those of each, with r in front."""
         g = self.backward(activities, Dz)
         return [layer.gradient(tape, g_i) for (layer, tape), g_i in zip(activities.weighted(), g, strict=True)]
+
+    def case_gradients(self, activities: Activities, g: Sequence[Array], i: int) -> Array:
+        """vec(𝒟W_i) of every case, (…, m, p·d), from the g_1 … g_ℓ that `backward` returned."""
+        layer, tape = activities.weighted()[i - 1]
+        D = layer.case_gradients(tape, g[i - 1])
+        xp = namespace(D)
+        return xp.reshape(xp.matrix_transpose(D), (*D.shape[:-2], -1))
 
     def forward_mode(self, activities: Activities, directions: Sequence[Parameters]) -> Array:
         """`forward_mode` with this pass's network and parameters."""

@@ -12,15 +12,12 @@ from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
-from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, implicit_factors, quadratic, targets
-from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
-from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
+from kfac_ref.curvature import damping, factors, implicit_factors, inverses, quadratic, targets
 from kfac_ref.curvature.factors import Factors
 from kfac_ref.curvature.implicit_factors import ImplicitFactors
+from kfac_ref.curvature.inverses import Inverse
 from kfac_ref.curvature.quadratic import InnerProducts
 from kfac_ref.settings import CommonSettings, Settings
-
-Inverse = BlockDiagonalInverse | BlockTridiagonalInverse
 
 SAMPLED_TARGETS = 2
 """Purpose of a random key (seed, purpose, iteration); see autodiff.arrays. 0: initial parameters, 1: mini-batches."""
@@ -223,7 +220,7 @@ class KFAC:
         else:
             sample = targets.given(forward_pass, cases, sampled)
         epsilon = factors.averaging_weight(state.k + 1 - state.restart, s.epsilon_max)
-        running = implicit_factors.average(state.factors, forward_pass, sample, cases, s.tridiagonal, epsilon)
+        running = implicit_factors.average(state.factors, forward_pass, sample, cases, s.tridiagonal, epsilon, s.kinds)
         candidates_due = (state.k + 1) % s.T2 == 0 and s.candidates_inverted
         return running.explicit if self.inversion_due(state) or candidates_due else running
 
@@ -250,9 +247,7 @@ class KFAC:
 
     def _invert(self, running: Factors, gamma: float) -> tuple[Inverse, Array]:
         damped = damping.factorise(running, gamma, self.settings.pi_norm)
-        if self.settings.tridiagonal:
-            return block_tridiagonal.invert(running, damped), damped.pivots
-        return block_diagonal.invert(damped), damped.pivots
+        return inverses.invert(running, damped, self.settings.tridiagonal), damped.pivots
 
     def _average(self, state: State, parameters: Parameters) -> Parameters:
         """§13: θ̄ ← ξθ̄ + (1−ξ)θ, counted from `average_from`; before that θ̄ is θ."""

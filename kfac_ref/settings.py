@@ -10,6 +10,7 @@ from typing import Any
 from autodiff.names import closest
 from autodiff.passes import CHUNK_SIZE
 from kfac_ref.curvature.damping import PI_NORMS
+from kfac_ref.curvature.factors import FULL_BLOCKS, SHARINGS, Kinds
 
 INVERSES = ("block-tridiagonal", "block-diagonal")
 
@@ -48,6 +49,12 @@ class Settings(CommonSettings):
     """
 
     inverse: str = constant("block-tridiagonal", "F̂⁻¹ (§4.3) or, with block-diagonal, F̆⁻¹ (§4.2)")
+    sharing: str = constant(
+        "expand", "factors of layers whose weights are applied at many locations: expand (KFC's), or reduce"
+    )
+    full_blocks: str = constant(
+        "full", "blocks of normalisation layers, which have no factors: full, or diagonal for comparison"
+    )
     momentum: bool = constant(True, "whether the previous update δ₀ takes part (§7)")
     lambda0: float = constant(150.0, "λ at the start (§6.5); about 1 is advised for classifiers")
     lambda_min: float = constant(0.0, "lower bound of λ (§6.5)")
@@ -72,6 +79,8 @@ class Settings(CommonSettings):
         super().__post_init__()
         closest(self.inverse, INVERSES, "inverse")
         closest(self.pi_norm, PI_NORMS, "norm for π (pi_norm)")
+        closest(self.sharing, SHARINGS, "way to share weights (sharing)")
+        closest(self.full_blocks, FULL_BLOCKS, "kind of full blocks (full_blocks)")
         require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "lambda_min", "gamma_min")
         require(self, "≥ lambda_min", lambda v: v >= self.lambda_min, "lambda_max")
         least = f"> 0 and ≥ gamma_min, which is {self.gamma_min:g} (sqrt(eta) in the preset authors)"
@@ -84,6 +93,11 @@ class Settings(CommonSettings):
     def tridiagonal(self) -> bool:
         """Whether the inverse is the block-tridiagonal one."""
         return self.inverse == "block-tridiagonal"
+
+    @property
+    def kinds(self) -> Kinds:
+        """Of factors of layers with shared weights, and of full blocks."""
+        return Kinds(self.sharing, self.full_blocks)
 
 
 def check_types(constants: Any) -> None:

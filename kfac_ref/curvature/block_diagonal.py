@@ -37,4 +37,4 @@ def approximate(factors: Factors) -> Factors:
     """The factors of F̆, which are those on the diagonal, damped or not: for `kronecker_fisher.product` and `dense`."""
     A = {index: block for index, block in factors.A.items() if index[0] == index[1]}
     G = {index: block for index, block in factors.G.items() if index[0] == index[1]}
-    return Factors(A, G)
+    return Factors(A, G, full=factors.full)

@@ -96,15 +96,19 @@ def approximate(factors: Factors) -> Factors:
         If an Ā_{i,i} or G_{i,i} that Ψ needs is not positive definite: then F̂ is for damped factors alone.
     """
     layers = factors.layers
-    return Factors(_complete(factors.A, "A", 0, layers - 1), _complete(factors.G, "G", 1, layers))
+    A, G = _complete(factors.A, "A", 0, layers - 1), _complete(factors.G, "G", 1, layers)
+    return Factors(A, G, full=factors.full)
 
 
 def _complete(blocks: Blocks, name: str, first: int, last: int) -> Blocks:
-    upper = {(i, j): blocks[i, j] for i in range(first, last + 1) for j in (i, i + 1) if j <= last}
+    upper = {(i, j): blocks[i, j] for i in range(first, last + 1) for j in (i, i + 1) if (i, j) in blocks}
     for i in range(last - 2, first - 1, -1):
+        beyond = [j for j in range(i + 2, last + 1) if (i, i + 1) in upper and (i + 1, j) in upper]
+        if not beyond:  # the chain starts anew at i+1 or i+2, and all that follows is 0
+            continue
         R, pivot = arrays.inverse_square_root(blocks[i + 1, i + 1])
         if not arrays.read_scalars(pivot)[0] > 0:
             raise ValueError(f"the factor {name}[{i + 1},{i + 1}] is not positive definite; F̂ needs it damped (§6.3)")
         Psi, _ = _regress(blocks[i, i + 1], R)
-        upper |= {(i, j): Psi @ upper[i + 1, j] for j in range(i + 2, last + 1)}
+        upper |= {(i, j): Psi @ upper[i + 1, j] for j in beyond}
     return mirrored(upper)

@@ -33,13 +33,18 @@ def kronecker_error(forward_pass: ForwardPass, i: int, j: int) -> KroneckerError
     By Lemma 4, E[u g] = 0 for every u that depends on x alone, which leaves of the cumulants' moments
     κ(ā, g¹, g²) = E[ā g¹ g²] − E[ā] E[g¹ g²] and
     κ(ā¹, ā², g¹, g²) = E[ā¹ā²g¹g²] − E[ā¹] E[ā²g¹g²] − E[ā²] E[ā¹g¹g²] − E[ā¹ā²] E[g¹g²] + 2 E[ā¹] E[ā²] E[g¹g²].
+    ValueError for a layer that has several rows for a case, or none.
     """
     fisher.require_layers(forward_pass, i, j)
+    for layer in (i, j):
+        if not forward_pass.network.has_one_row(layer):
+            kind = forward_pass.network.weighted[layer - 1].kind
+            raise ValueError(f"layer {layer} ({kind}) has several rows for a case, or none; §3.1 is about one row")
     xp, N = namespace(forward_pass.X), forward_pass.cases
     m_a: Array = 0.0
     m_b = m_ab = m_gg = m_agg = m_bgg = m_a
     for activities, moments in fisher.case_moments(forward_pass, cotangents.exact(forward_pass), [(i, j)]):
-        a, b, gg = activities.a[i - 1], activities.a[j - 1], moments[i, j]
+        a, b, gg = activities.rows(i), activities.rows(j), moments[i, j]
         flat = xp.reshape(gg, (gg.shape[0], -1))
         m_a, m_b = m_a + xp.sum(a, axis=0) / N, m_b + xp.sum(b, axis=0) / N
         m_ab, m_gg = m_ab + a.T @ b / N, m_gg + xp.sum(gg, axis=0) / N

@@ -33,33 +33,43 @@ def pi(A: Array, G: Array, norm: str = "trace") -> Array:
     return xp.where(g > 0, xp.sqrt(a) / xp.sqrt(xp.where(g > 0, g, one)), one)
 
 
-def shifts(factors: Factors, gamma: float, norm: str = "trace") -> list[tuple[Array, Array]]:
-    """π_i γ and γ/π_i of each layer, 0-d: what factored Tikhonov damping adds to the diagonals (§6.3)."""
+def shifts(factors: Factors, gamma: float, norm: str = "trace") -> dict[int, tuple[Array, Array]]:
+    """π_i γ and γ/π_i of each layer i that has factors, 0-d: what factored Tikhonov damping adds to the diagonals
+    (§6.3)."""
     if not gamma >= 0:
         raise ValueError(f"gamma must be a number ≥ 0; got {gamma}")
-    ratios = [pi(factors.A[i - 1, i - 1], factors.G[i, i], norm) for i in range(1, factors.layers + 1)]
-    return [(p * gamma, gamma / p) for p in ratios]
+    ratios = {i: pi(factors.A[i - 1, i - 1], factors.G[i, i], norm) for i in factors.kronecker}
+    return {i: (p * gamma, gamma / p) for i, p in ratios.items()}
 
 
 def damp(factors: Factors, gamma: float, norm: str = "trace") -> Factors:
-    """Factored Tikhonov: Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, the other blocks as they are (§6.3)."""
+    """Factored Tikhonov: Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, the other blocks as they are (§6.3).
+
+    Full blocks of layers without rows get γ² I, which stands for (λ+η) I.
+    """
     A, G = dict(factors.A), dict(factors.G)
-    for i, (a, g) in enumerate(shifts(factors, gamma, norm), start=1):
+    for i, (a, g) in shifts(factors, gamma, norm).items():
         A[i - 1, i - 1] = arrays.add_to_diagonal(A[i - 1, i - 1], a)
         G[i, i] = arrays.add_to_diagonal(G[i, i], g)
-    return Factors(A, G)
+    full = {index: arrays.add_to_diagonal(block, gamma**2) for index, block in factors.full.items()}
+    return Factors(A, G, full=full)
 
 
 @dataclass(frozen=True)
 class DampedFactors:
-    """Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, i = 1 … ℓ, factorised (§6.3)."""
+    """Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, i = 1 … ℓ, or full block + γ² I, factorised (§6.3)."""
 
     A: list[Array]
-    """Inverse square roots: RᵀR is the inverse of the damped Ā_{i−1,i−1}."""
+    """Inverse square roots: RᵀR is the inverse of the damped Ā_{i−1,i−1}; None where the layer has a full block."""
     G: list[Array]
-    """The same for G_{i,i}."""
+    """The same for G_{i,i}; for the full block, where the layer has one."""
     pivots: Array
     """The smallest pivot of each factor, (ℓ, 2), on the device; all positive iff all are positive definite."""
+
+    def part(self, first: int, last: int) -> DampedFactors:
+        """Those of layers `first` to `last`."""
+        layers = slice(first - 1, last)
+        return DampedFactors(self.A[layers], self.G[layers], self.pivots[layers, :])
 
 
 def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedFactors:
@@ -68,20 +78,23 @@ def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedFact
     A factor that is not positive definite raises nothing here: see `DampedFactors.pivots`, and
     `require_positive_definite` for them once they have been read from the device.
     """
-    layers = range(1, factors.layers + 1)
-    blocks = [factors.A[i - 1, i - 1] for i in layers] + [factors.G[i, i] for i in layers]
-    values = [value for side in zip(*shifts(factors, gamma, norm), strict=True) for value in side]
+    layers, added = range(1, factors.layers + 1), shifts(factors, gamma, norm)
+    parts = [((i, "A"), factors.A[i - 1, i - 1], added[i][0]) for i in added]
+    parts += [((i, "G"), factors.G[i, i], added[i][1]) for i in added]
+    parts += [((i, "G"), block, gamma**2) for (i, _), block in factors.full.items()]
+    names, blocks, values = zip(*parts, strict=True)
 
     def root(block: Array, value: Array) -> tuple[Array, Array]:
         return arrays.inverse_square_root(arrays.add_to_diagonal(block, value))
 
     sizes = [block.shape[0] for block in blocks]
-    roots, pivots = zip(*side_by_side(root, blocks[0], blocks, values, costs=sizes), strict=True)
+    found = dict(zip(names, side_by_side(root, blocks[0], blocks, values, costs=sizes), strict=True))
     xp = namespace(*blocks)
+    pairs = [(found.get((i, "A"), (None, found[i, "G"][1])), found[i, "G"]) for i in layers]
     return DampedFactors(
-        A=list(roots[: factors.layers]),
-        G=list(roots[factors.layers :]),
-        pivots=xp.reshape(xp.stack(pivots), (2, -1)).T,
+        A=[a[0] for a, _ in pairs],
+        G=[g[0] for _, g in pairs],
+        pivots=xp.stack([xp.stack([a[1], g[1]]) for a, g in pairs]),
     )
 
 

@@ -4,7 +4,8 @@ With Ā_{i−1,i−1} = U_A diag(s_A) U_Aᵀ and G_{i,i} = U_G diag(s_G) U_Gᵀ,
 eigenvalues s_G s_Aᵀ (arranged as a matrix of the shape of W_i), so that a multiple of I, which the paper avoids by
 factored Tikhonov damping (§6.3), can be added exactly. EKFAC (George et al. 2018) keeps the eigenvectors and puts in
 place of the eigenvalues the second moments of the derivatives along them, E[(U_Gᵀ 𝒟W_i U_A)²], the best diagonal there
-is in this basis.
+is in this basis; 𝒟W_i is a case's, summed over locations. A full block has its own eigenvectors, on which nothing can
+be bettered.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from autodiff import arrays
 from autodiff.arrays import Array, namespace
 from autodiff.network import Parameters
 from autodiff.passes import ForwardPass
-from kfac_ref.curvature import cotangents
+from kfac_ref.curvature import cotangents, kronecker
 from kfac_ref.curvature.factors import Factors
 
 
@@ -24,7 +25,8 @@ from kfac_ref.curvature.factors import Factors
 class Eigenbasis:
     """Eigenvalues, ascending, and eigenvectors, as columns, of Ā_{i−1,i−1} and G_{i,i}, i = 1 … ℓ.
 
-    Where eigenvalues coincide the eigenvectors are one choice of many, and EKFAC's diagonal depends on it.
+    A layer with a full block has None for Ā's, and the block's (P_i,) and (P_i, P_i) for G's. Where eigenvalues
+    coincide the eigenvectors are one choice of many, and EKFAC's diagonal depends on it.
     """
 
     s_A: list[Array]
@@ -33,32 +35,42 @@ class Eigenbasis:
     U_G: list[Array]
 
     def kronecker_diagonal(self) -> list[Array]:
-        """The eigenvalues of Ā_{i−1,i−1} ⊗ G_{i,i} as matrices s_G s_Aᵀ, (d_i, d_{i−1}+1)."""
-        return [g[:, None] * a[None, :] for a, g in zip(self.s_A, self.s_G, strict=True)]
+        """The eigenvalues of Ā_{i−1,i−1} ⊗ G_{i,i} as matrices s_G s_Aᵀ, (d_i, d_{i−1}+1); of a full block (P_i,)."""
+        pairs = zip(self.s_A, self.s_G, strict=True)
+        return [g if a is None else g[:, None] * a[None, :] for a, g in pairs]
 
 
 def eigenbasis(factors: Factors) -> Eigenbasis:
     """The eigenbasis of the diagonal blocks of the factors."""
     layers = range(1, factors.layers + 1)
-    s_A, U_A = zip(*(arrays.eigh(factors.A[i - 1, i - 1]) for i in layers), strict=True)
-    s_G, U_G = zip(*(arrays.eigh(factors.G[i, i]) for i in layers), strict=True)
+    of_A = [arrays.eigh(factors.A[i - 1, i - 1]) if (i, i) in factors.G else (None, None) for i in layers]
+    of_G = [arrays.eigh(factors.G[i, i] if (i, i) in factors.G else factors.full[i, i]) for i in layers]
+    (s_A, U_A), (s_G, U_G) = zip(*of_A, strict=True), zip(*of_G, strict=True)
     return Eigenbasis(list(s_A), list(U_A), list(s_G), list(U_G))
 
 
 def diagonal(forward_pass: ForwardPass, basis: Eigenbasis, targets: Array | None = None) -> list[Array]:
-    """EKFAC's diagonal s_i = E[(U_Gᵀ 𝒟W_i U_A)²], (d_i, d_{i−1}+1), mean over cases.
+    """EKFAC's diagonal s_i = E[(U_Gᵀ 𝒟W_i U_A)²], (d_i, d_{i−1}+1), mean over cases; of a full block (P_i,).
 
     The expectation over the model's y is exact; with the data's `targets` (N, d_ℓ) it is that of the empirical Fisher.
     """
     Dz = cotangents.exact(forward_pass) if targets is None else cotangents.empirical(forward_pass, targets)
-    xp = namespace(forward_pass.X)
-    total: list[Array] = [0.0] * forward_pass.network.layers
+    xp, network = namespace(forward_pass.X), forward_pass.network
+    total: list[Array] = [0.0] * network.layers
     for rows, activities in forward_pass.chunks():
-        a_squared = [(a @ U) ** 2 for a, U in zip(activities.a, basis.U_A, strict=True)]
+        one_row = [i for i in range(1, network.layers + 1) if network.has_one_row(i)]
+        a_squared = {i: (activities.rows(i) @ basis.U_A[i - 1]) ** 2 for i in one_row}
         for piece in Dz(rows, activities.z):
             g = forward_pass.backward(activities, piece)
-            for i, (g_i, U, a2) in enumerate(zip(g, basis.U_G, a_squared, strict=True)):
-                total[i] = total[i] + xp.sum((g_i @ U) ** 2, axis=0).T @ a2 / forward_pass.cases
+            for i, (U_A, U_G) in enumerate(zip(basis.U_A, basis.U_G, strict=True), start=1):
+                if i in a_squared:
+                    squares = xp.sum((g[i - 1] @ U_G) ** 2, axis=0).T @ a_squared[i]
+                elif U_A is None:
+                    squares = xp.sum((forward_pass.case_gradients(activities, g, i) @ U_G) ** 2, axis=(0, 1))
+                else:
+                    layer, tape = activities.weighted()[i - 1]
+                    squares = xp.sum((U_G.T @ layer.case_gradients(tape, g[i - 1]) @ U_A) ** 2, axis=(0, 1))
+                total[i - 1] = total[i - 1] + squares / forward_pass.cases
     return total
 
 
@@ -74,5 +86,10 @@ def solve(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float) -> P
 
 def _scale(basis: Eigenbasis, d: Sequence[Array], V: Parameters) -> Parameters:
     """U diag(d) Uᵀ vec(V) as matrices: U_G [(U_Gᵀ V U_A) ⊙ d] U_Aᵀ."""
-    layers = zip(basis.U_A, basis.U_G, d, V, strict=True)
-    return [U_G @ ((U_G.T @ v @ U_A) * d_i) @ U_A.T for U_A, U_G, d_i, v in layers]
+    scaled = []
+    for U_A, U_G, d_i, v in zip(basis.U_A, basis.U_G, d, V, strict=True):
+        if U_A is None:
+            scaled.append(kronecker.unvec(U_G @ ((U_G.T @ kronecker.vec(v)) * d_i), v.shape))
+        else:
+            scaled.append(U_G @ ((U_G.T @ v @ U_A) * d_i) @ U_A.T)
+    return scaled

@@ -145,11 +145,22 @@ def _dense(forward_pass: ForwardPass, Dz: Cotangents) -> Array:
 def _blocks(
     forward_pass: ForwardPass, Dz: Cotangents, pairs: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], Array]:
+    network = forward_pass.network
+    by_moments = [pair for pair in pairs if all(map(network.has_one_row, pair))]
+    others = [pair for pair in pairs if pair not in by_moments]
+    found = _blocks_by_moments(forward_pass, Dz, by_moments) if by_moments else {}
+    return found | (_blocks_by_derivatives(forward_pass, Dz, others) if others else {})
+
+
+def _blocks_by_moments(
+    forward_pass: ForwardPass, Dz: Cotangents, pairs: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], Array]:
+    """From E[g gᵀ | x] of each case: for layers whose 𝒟W is g āᵀ."""
     xp, shapes = namespace(forward_pass.X), forward_pass.network.shapes
     sums: dict[tuple[int, int], Array] = {}
     for activities, moments in case_moments(forward_pass, Dz, pairs):
         for (i, j), gg in moments.items():
-            a, b = activities.a[i - 1], activities.a[j - 1]
+            a, b = activities.rows(i), activities.rows(j)
             aa = xp.reshape(a[:, :, None] * b[:, None, :], (a.shape[0], -1))
             part = aa.T @ xp.reshape(gg, (a.shape[0], -1)) / forward_pass.cases
             sums[i, j] = sums[i, j] + part if (i, j) in sums else part
@@ -160,12 +171,33 @@ def _blocks(
     }
 
 
+def _blocks_by_derivatives(
+    forward_pass: ForwardPass, Dz: Cotangents, pairs: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], Array]:
+    """From vec(𝒟W) of each case and cotangent: for layers whose 𝒟W is a sum over locations, or has no rows."""
+    shapes = forward_pass.network.shapes
+    wanted = sorted({i for pair in pairs for i in pair})
+    forward_pass = forward_pass.limited(ENTRIES // max(d * p for d, p in (shapes[i - 1] for i in wanted)))
+    sums: dict[tuple[int, int], Array] = {}
+    for rows, activities in forward_pass.chunks():
+        for piece in Dz(rows, activities.z):
+            g = forward_pass.backward(activities, piece)
+            for r in range(piece.shape[0]):
+                one = [g_i[r, ...] for g_i in g]
+                D = {i: forward_pass.case_gradients(activities, one, i) for i in wanted}
+                for i, j in pairs:
+                    part = D[i].T @ D[j] / forward_pass.cases
+                    sums[i, j] = sums[i, j] + part if (i, j) in sums else part
+    return sums
+
+
 def case_moments(
     forward_pass: ForwardPass, Dz: Cotangents, pairs: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[Activities, dict[tuple[int, int], Array]]]:
     """E[g_i g_jᵀ | x] of each case, (m, d_i, d_j), for pairs of layers (i, j), and the activities of these cases.
 
-    The cases come in chunks small enough for their products ā_{i−1} ⊗ ā_{j−1} and g_i ⊗ g_j.
+    The layers have one row for each case. The cases come in chunks small enough for their products ā_{i−1} ⊗ ā_{j−1}
+    and g_i ⊗ g_j.
     """
     shapes = forward_pass.network.shapes
     largest = max(max(shapes[i - 1][k] * shapes[j - 1][k] for k in (0, 1)) for i, j in pairs)
@@ -216,7 +248,7 @@ def monte_carlo(forward_pass: ForwardPass, samples: int, key: Sequence[int], V: 
             draws = piece.shape[0]
             for start in range(0, draws, step):
                 g = forward_pass.backward(activities, piece[start : min(start + step, draws), ...])
-                D = _derivatives(activities, g)
+                D = _derivatives(forward_pass, activities, g)
                 DV = D if V is None else D @ V
                 first = first + xp.matrix_transpose(D) @ DV
                 second = second + xp.reshape(D**2, (-1, P)).T @ xp.reshape(DV**2, (-1, k))
@@ -225,12 +257,9 @@ def monte_carlo(forward_pass: ForwardPass, samples: int, key: Sequence[int], V: 
     return Estimate(mean, xp.sqrt(arrays.positive_part(variance) / samples) / forward_pass.cases)
 
 
-def _derivatives(activities: Activities, g: Sequence[Array]) -> Array:
-    """𝒟θ of every case and draw, (m, r, P), from g_i (r, m, d_i): [ā_{i−1} ⊗ g_i for each i]."""
+def _derivatives(forward_pass: ForwardPass, activities: Activities, g: Sequence[Array]) -> Array:
+    """𝒟θ of every case and draw, (m, r, P), from the g_i of r draws."""
     xp = namespace(activities.z)
-    r, m = g[0].shape[:2]
-    parts = [
-        a[:, None, :, None] * xp.permute_dims(g_i, (1, 0, 2))[:, :, None, :]
-        for a, g_i in zip(activities.a, g, strict=True)
-    ]
-    return xp.concat([xp.reshape(part, (m, r, -1)) for part in parts], axis=2)
+    layers = range(1, forward_pass.network.layers + 1)
+    D = xp.concat([forward_pass.case_gradients(activities, g, i) for i in layers], axis=-1)
+    return xp.permute_dims(D, (1, 0, 2))

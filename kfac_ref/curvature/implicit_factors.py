@@ -3,7 +3,8 @@
 An estimate from n cases, the mean of āāᵀ, is a matrix of d² numbers, or the n·d numbers of the rows ā that it is made
 of. Where the τ₁ part of a mini-batch has fewer cases than the widest layer has units, the estimates since the last
 inversion are kept as rows, and multiplied out together: one product of large matrices takes the place of many of thin
-ones, each added to an average of d² numbers.
+ones, each added to an average of d² numbers. Networks in which a layer has more than one row for a case, or none, have
+more to gain from sums: their averages are multiplied out at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import cached_property
 from autodiff.arrays import Array, namespace
 from autodiff.passes import ForwardPass
 from kfac_ref.curvature import factors
-from kfac_ref.curvature.factors import Blocks, Factors
+from kfac_ref.curvature.factors import Blocks, Factors, Kinds
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class ImplicitFactors:
         """As of `Factors`."""
         return self.explicit.G
 
+    @property
+    def full(self) -> Blocks:
+        """As of `Factors`: none."""
+        return self.explicit.full
+
 
 def average(
     old: Factors | ImplicitFactors | None,
@@ -78,14 +84,16 @@ def average(
     cases: int,
     tridiagonal: bool,
     epsilon: float,
+    kinds: Kinds = factors.USUAL,
 ) -> Factors | ImplicitFactors:
     """ε·old + (1−ε)·new (§5), new being what `factors.estimate` makes of the same arguments.
 
     It is not multiplied out while its rows are fewer than the widest layer has units.
     """
-    widest = forward_pass.network.widest
+    network = forward_pass.network
+    widest = network.widest if all(map(network.has_one_row, range(1, network.layers + 1))) else 0
     if old is None or epsilon == 0 or cases >= widest:
-        new = factors.estimate(forward_pass, sample, cases, tridiagonal)
+        new = factors.estimate(forward_pass, sample, cases, tridiagonal, kinds)
         return factors.running_average(None if old is None else old.explicit, new, epsilon)
     if isinstance(old, Factors):
         old = ImplicitFactors(old, 1.0, [], [])

@@ -1,4 +1,4 @@
-"""F̃, the block-wise Kronecker approximation of F: F̃_{i,j} = Ā_{i−1,j−1} ⊗ G_{i,j} (§3).
+"""F̃, the block-wise Kronecker approximation of F: F̃_{i,j} = Ā_{i−1,j−1} ⊗ G_{i,j} (§3), or a full block's own.
 
 The functions take whatever blocks the factors have, the others being 0, so that they serve F̃ (all blocks, as of
 `factors.exact`), F̆ (`block_diagonal.approximate`) and F̂ (`block_tridiagonal.approximate`), damped or not.
@@ -19,6 +19,10 @@ def product(factors: Factors, V: Parameters) -> Parameters:
     """F̃V: (F̃V)_i = Σ_j G_{i,j} V_j Ā_{i−1,j−1}ᵀ."""
     U = []
     for i in range(1, factors.layers + 1):
+        if (i, i) in factors.full:
+            block, v = factors.full[i, i], V[i - 1]
+            U.append(kronecker.unvec(block @ kronecker.vec(v), v.shape))
+            continue
         row = ((factors.pair(i, j), v) for j, v in enumerate(V, start=1))
         terms = [kronecker.product(*pair, v) for pair, v in row if pair is not None]
         U.append(sum(terms[1:], terms[0]))
@@ -28,11 +32,19 @@ def product(factors: Factors, V: Parameters) -> Parameters:
 def dense(factors: Factors) -> Array:
     """F̃ as one matrix (P, P), in the order of θ."""
     layers = range(1, factors.layers + 1)
-    xp = namespace(factors.A[0, 0])
-    sizes = [factors.A[i - 1, i - 1].shape[0] * factors.G[i, i].shape[0] for i in layers]
+    like = next(iter((*factors.G.values(), *factors.full.values())))
+    xp = namespace(like)
+    sizes = [
+        factors.A[i - 1, i - 1].shape[0] * factors.G[i, i].shape[0]
+        if (i, i) in factors.G
+        else factors.full[i, i].shape[0]
+        for i in layers
+    ]
 
     def block(i: int, j: int) -> Array:
-        pair, like = factors.pair(i, j), factors.A[0, 0]
+        if (i, j) in factors.full:
+            return factors.full[i, j]
+        pair = factors.pair(i, j)
         if pair is None:
             return xp.zeros((sizes[i - 1], sizes[j - 1]), dtype=like.dtype, device=device(like))
         return kronecker.dense(*pair)

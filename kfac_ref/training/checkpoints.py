@@ -19,7 +19,9 @@ from kfac_ref.baselines import SGDState
 from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.full_block import FullBlockInverse
 from kfac_ref.curvature.implicit_factors import ImplicitFactors, Rows
+from kfac_ref.curvature.inverses import PartitionedInverse
 from kfac_ref.curvature.kronecker import PairInverse
 from kfac_ref.data.files import write_whole
 from kfac_ref.optimizer import State
@@ -30,7 +32,7 @@ CLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
         *(State, SGDState, Factors, ImplicitFactors, Rows),
-        *(BlockDiagonalInverse, BlockTridiagonalInverse, PairInverse),
+        *(BlockDiagonalInverse, BlockTridiagonalInverse, PairInverse, FullBlockInverse, PartitionedInverse),
     )
 }
 

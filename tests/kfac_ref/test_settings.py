@@ -85,6 +85,8 @@ def test_names_are_suggested():
 def test_the_papers_constants():
     assert asdict(preset("paper")) == {
         "inverse": "block-tridiagonal",
+        "sharing": "expand",
+        "full_blocks": "full",
         "momentum": True,
         "lambda0": 150.0,
         "lambda_min": 0.0,

@@ -11,7 +11,7 @@ import pytest
 
 from autodiff import ACTIVATIONS, LIKELIHOODS
 from autodiff.arrays import to_numpy
-from autodiff.initialisation import INITIALISATIONS, glorot_initialisation, sparse_initialisation
+from autodiff.initialisation import INITIALISATIONS, glorot_initialisation, he_initialisation, sparse_initialisation
 from kfac_ref import KFAC, preset
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
@@ -180,7 +180,7 @@ def test_sgd(path):
 @pytest.mark.parametrize("name", INITIALISATIONS)
 def test_first_state(path, dtype, name):
     p = described(path, dtype=dtype, initialisation=name, seed=4, network=(6, 5, 2, 6))
-    make = {"sparse": sparse_initialisation, "glorot": glorot_initialisation}[name]
+    make = {"sparse": sparse_initialisation, "glorot": glorot_initialisation, "he": he_initialisation}[name]
     state = p.first_state()
     assert (state.k, state.seed) == (0, 4)
     for W, expected in zip(state.parameters, make(p.network, 4), strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from autodiff import Network
-from autodiff.network import glorot_initialisation
+from autodiff import glorot_initialisation
 from autodiff.objective import loss
 from autodiff.passes import ForwardPass
 from validation.benchmark import peer
