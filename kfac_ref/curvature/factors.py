@@ -161,29 +161,31 @@ def _second_moments(
     """The blocks (i, j), i ≤ j < i + reach, of the first `cases` cases; G's are means over cases and samples."""
     network = forward_pass.network
     layers = range(1, network.layers + 1)
-    one_row = [i for i in layers if network.has_one_row(i)]
-    neighbours = [(i, j) for i in one_row for j in one_row if i < j < i + reach]
+    one_row = {i for i in layers if network.has_one_row(i)}
+    within = [(i, j) for i in layers for j in layers if i <= j < i + reach]
+    pairs = [(i, j) for i, j in within if i == j or {i, j} <= one_row]
     A: Blocks = {}
     G: Blocks = {}
     full: Blocks = {}
     for rows, activities in forward_pass.chunks(cases):
-        steps = list(enumerate(activities.weighted(), start=1))
-        for i, (layer, tape) in steps:
-            if layer.kronecker:
-                _add(A, (i - 1, i - 1), _activities_moment(layer, tape, kinds), cases)
-        for i, j in neighbours:
-            _add(A, (i - 1, j - 1), activities.rows(i).T @ activities.rows(j), cases)
+        weighted = activities.weighted()
+        for i, j in pairs:
+            if i != j:
+                _add(A, (i - 1, j - 1), activities.rows(i).T @ activities.rows(j), cases)
+            elif network.weighted[i - 1].kronecker:
+                _add(A, (i - 1, i - 1), _activities_moment(*weighted[i - 1], kinds), cases)
         for piece in Dz(rows, activities.z):
             g = forward_pass.backward(activities, piece)
-            for i, (layer, _) in steps:
-                if layer.kronecker:
-                    gs = _locations_summed(layer, g[i - 1]) if kinds.sharing == "reduce" else g[i - 1]
-                    _add(G, (i, i), _outer(gs, gs), cases * samples)
-                else:
+            for i, j in pairs:
+                layer = network.weighted[i - 1]
+                if not layer.kronecker:
                     D = forward_pass.case_gradients(activities, g, i)
                     _add(full, (i, i), _outer(D, D), cases * samples)
-            for i, j in neighbours:
-                _add(G, (i, j), _outer(g[i - 1], g[j - 1]), cases * samples)
+                elif kinds.sharing == "reduce" and i == j:
+                    summed = _locations_summed(layer, g[i - 1])
+                    _add(G, (i, i), _outer(summed, summed), cases * samples)
+                else:
+                    _add(G, (i, j), _outer(g[i - 1], g[j - 1]), cases * samples)
     if kinds.full == "diagonal":
         full = {index: _diagonal_alone(block) for index, block in full.items()}
     return Factors(A, G, full=full)

@@ -1,8 +1,9 @@
 """A case: a network at one point, with data, to be judged; and its file.
 
 The file is an `.npz` without pickles: `settings`, a JSON string (layers, activations, likelihood, optionally gamma,
-lambda, eta, inverse); `X`, `Y`, `W_i`; optionally `V_i`, a direction, and `sampled`, targets. What else is in it is
-left alone, unless its name looks like a slip.
+lambda, eta, inverse; input and network in the place of the first two, where the network has other layers than dense
+ones on vectors: see `Network.of`); `X`, `Y`, `W_i`; optionally `V_i`, a direction, and `sampled`, targets. What else is
+in it is left alone, unless its name looks like a slip.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ import numpy as np
 from autodiff import arrays
 from autodiff.arrays import Array, to_numpy
 from autodiff.names import closest
-from autodiff.network import Network, Parameters
+from autodiff.network import Network, Parameters, described
 from autodiff.passes import ForwardPass
 from kfac_ref.data.npz_file import finite, listed, read_archive, write_archive
 from kfac_ref.settings import INVERSES
 
 REQUIRED = ("layers", "activations", "likelihood")
+REQUIRED_OF_OTHERS = ("input", "network", "likelihood")
+"""Where a network has other layers than dense ones on vectors."""
 NUMBERS = {"gamma": "gamma", "lambda": "lam", "eta": "eta"}
 """Optional keys of the settings, and what they are called in `Case`."""
 
@@ -46,9 +49,10 @@ class Case:
     network: Network
     parameters: Parameters
     X: Array
-    """(N, d_0)."""
+    """(N, d_0), or (N, *input)."""
     Y: Array
-    """(N, d_ℓ): one-hot rows or probabilities, [0, 1], or reals, by the likelihood."""
+    """(N, d_ℓ): one-hot rows or probabilities, [0, 1], or reals, by the likelihood. What is given as (N, T, C), for a
+    network that ends with a sequence, is kept as (N, T·C); `sampled` too."""
     gamma: float | None = None
     """γ of the factored Tikhonov damping (§6.3)."""
     lam: float | None = None
@@ -71,6 +75,12 @@ class Case:
                 raise ValueError(f"{key} is {short(value)}, expected a finite number ≥ 0")
             object.__setattr__(self, name, float(value))
         closest(self.inverse, INVERSES, "inverse")
+        if len(self.network.output) > 1:
+            for name in ("Y", "sampled"):
+                targets = getattr(self, name)
+                if targets is not None and tuple(targets.shape[1:]) == self.network.output:
+                    flat = arrays.namespace(targets).reshape(targets, (targets.shape[0], -1))
+                    object.__setattr__(self, name, flat)
         for name, layers in (("W", self.parameters), ("V", self.V)):
             if layers is not None and len(layers) != self.network.layers:
                 raise ValueError(
@@ -92,10 +102,14 @@ class Case:
         """Each array's name in a file, itself, the shape it must have, and why."""
         for name, layers in (("W", self.parameters), ("V", self.V)):
             for i, (x, shape) in enumerate(zip(layers or (), self.network.shapes, strict=False), start=1):
-                yield f"{name}_{i}", x, shape, f"(d_{i}, d_{i - 1} + 1), the bias column last"
-        d, d_out = self.network.sizes[0], self.network.sizes[-1]
+                what = f"(d_{i}, d_{i - 1} + 1), the bias column last"
+                if not self.network.fully_connected:
+                    what = f"the weights of the layer {self.network.weighted[i - 1].kind}"
+                yield f"{name}_{i}", x, shape, what
+        d, d_out = self.network.inputs, self.network.outputs
         N = self.X.shape[0] if getattr(self.X, "ndim", 0) else 1
-        yield "X", self.X, (N, d), f"one row per case, the network has {d} inputs"
+        flat = getattr(self.X, "ndim", 0) <= 2 and len(self.network.input) > 1
+        yield "X", self.X, (N, d) if flat else (N, *self.network.input), f"one row per case, the network has {d} inputs"
         yield "Y", self.Y, (N, d_out), f"a row for each of X, the network has {d_out} outputs"
         if self.sampled is not None:
             yield "sampled", self.sampled, (N, d_out), f"a row for each of X, the network has {d_out} outputs"
@@ -131,7 +145,7 @@ class Case:
         found, names = read_archive(path)
         settings = _settings(path, found)
         try:
-            network = Network(settings["layers"], settings["activations"], settings["likelihood"])
+            network = described(settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: key 'settings': {error}") from None
         wanted = ["X", "Y"] + [f"W_{i}" for i in range(1, network.layers + 1)]
@@ -169,10 +183,8 @@ class Case:
         ValueError
             If an activation is not one of the table, as only its name can be written.
         """
-        names = [phi.name for phi in self.network.activations]
-        sizes, likelihood = list(self.network.sizes), self.network.likelihood.name
-        Network(sizes, names, likelihood)
-        settings: dict[str, Any] = {"layers": sizes, "activations": names, "likelihood": likelihood}
+        settings = self.network.description()
+        described(settings)
         for key, name in NUMBERS.items():
             if getattr(self, name) is not None:
                 settings[key] = getattr(self, name)
@@ -208,14 +220,17 @@ def _settings(path: Path, found: dict[str, np.ndarray]) -> dict[str, Any]:
     if not isinstance(settings, dict):
         expected = f"an object with {', '.join(REQUIRED)}"
         raise ValueError(f"{path}: key 'settings' is {short(settings)}, expected {expected}")
-    _refuse_slips(path, "settings", list(settings), [*REQUIRED, *NUMBERS, "inverse"])
-    for key in REQUIRED:
+    required = REQUIRED_OF_OTHERS if "network" in settings else REQUIRED
+    _refuse_slips(path, "settings", list(settings), [*required, *NUMBERS, "inverse"])
+    for key in required:
         if key not in settings:
             raise ValueError(f"{path}: settings: {key!r} is missing, found {listed(list(settings))}")
-    activations = settings["activations"]
+    sizes, activations = settings.get("layers", []), settings.get("activations", "")
     for key, right, expected in (
-        ("layers", _list_of(int, settings["layers"]), "a list of whole numbers d_0, …, d_ℓ"),
+        ("layers", _list_of(int, sizes), "a list of whole numbers d_0, …, d_ℓ"),
         ("activations", isinstance(activations, str) or _list_of(str, activations), "a name or a list of names"),
+        ("input", "network" not in settings or _list_of(int, settings["input"]), "a list of whole numbers"),
+        ("network", isinstance(settings.get("network", []), list), "a list of layers"),
         ("likelihood", isinstance(settings["likelihood"], str), "a name"),
         ("inverse", isinstance(settings.get("inverse"), (str, type(None))), "a name"),
     ):

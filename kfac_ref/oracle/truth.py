@@ -5,6 +5,7 @@ Nothing here is mathematics of its own: the files that belong to the sections of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from autodiff.arrays import Array, from_numpy, namespace, read_scalars, to_numpy
 from autodiff.network import Parameters
 from autodiff.objective import loss_and_gradient
-from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, fisher, quadratic
+from kfac_ref.curvature import damping, factors, fisher, inverses, quadratic
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.curvature.damping import DampedFactors
 from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.inverses import Inverse, PartitionedInverse
 from kfac_ref.data.npz_file import write_archive
 from kfac_ref.oracle.case import Case
 
@@ -35,6 +37,11 @@ class Truth(dict[str, Array]):
     the case's γ; `alpha`, `mu`, `model_change` for Δ by the case's inverse and δ₀ = V, or 0 without V, and the three
     again, as `alpha_block_tridiagonal` and so on, for F̂; `fisher`, `fisher_empirical` (P, P), `fisher_block_i`, without
     η; `fisher_vector_i`, F V.
+
+    Of a network with other layers than dense ones on vectors z is (N, *output), and in the place of `A_i_j` and `G_i_j`
+    there are of each layer with rows `A_expand_i`, `G_expand_i`, `A_reduce_i`, `G_reduce_i` and KFC's `Omega_i`,
+    `Gamma_i`, each G also as `G_expand_empirical_i` and so on, `G_expand_sampled_i` (see
+    `kfac_ref.curvature.factors`). F̆ and F̂ are those of the kind "expand"; a layer without rows has its whole block.
     """
 
     left_out: dict[str, str]
@@ -61,7 +68,9 @@ def truth(case: Case) -> Truth:
         loss, gradient = loss_and_gradient(forward_pass, case.Y, case.eta)
         constant = case.network.likelihood.constant(case.network.outputs)
         found["h"] = namespace(case.X).astype(loss.h + constant, case.X.dtype)
-        found["z"] = namespace(case.X).concat([activities.z for _, activities in forward_pass.chunks()])
+        xp = namespace(case.X)
+        z = xp.concat([activities.z for _, activities in forward_pass.chunks()])
+        found["z"] = xp.reshape(z, (case.cases, *case.network.output))
         found.add("gradient", gradient)
         exact = _factors(found, case)
         _steps(found, case, exact, gradient)
@@ -75,15 +84,36 @@ def truth(case: Case) -> Truth:
 
 def _factors(found: Truth, case: Case) -> Factors:
     """Ā, G of each kind, π."""
-    exact = factors.exact(case.forward_pass)
-    found.update({f"A_{i}_{j}": block for (i, j), block in exact.A.items()})
-    kinds = {"G": exact, "G_empirical": factors.empirical(case.forward_pass, case.Y)}
-    if case.sampled is not None:
-        kinds["G_sampled"] = factors.empirical(case.forward_pass, case.sampled)
-    for name, of in kinds.items():
-        found.update({f"{name}_{i}_{j}": block for (i, j), block in of.G.items()})
-    found.add("pi", [damping.pi(exact.A[i - 1, i - 1], exact.G[i, i]) for i in range(1, exact.layers + 1)])
+    exact, sharing = factors.exact(case.forward_pass), not case.network.fully_connected
+    for suffix, of in _by_targets(case, exact, factors.USUAL):
+        if sharing:
+            _add_diagonal(found, of, "A_expand", "G_expand", suffix)
+            _add_diagonal(found, factors.kfc(of, case.network), "Omega", "Gamma", suffix)
+            continue
+        found.update({f"G{suffix}_{i}_{j}": block for (i, j), block in of.G.items()})
+        if not suffix:
+            found.update({f"A_{i}_{j}": block for (i, j), block in of.A.items()})
+    if sharing:
+        reduce = factors.Kinds("reduce")
+        for suffix, of in _by_targets(case, factors.exact(case.forward_pass, reduce), reduce):
+            _add_diagonal(found, of, "A_reduce", "G_reduce", suffix)
+    found.update({f"pi_{i}": damping.pi(exact.A[i - 1, i - 1], exact.G[i, i]) for i in exact.kronecker})
     return exact
+
+
+def _by_targets(case: Case, exact: Factors, kinds: factors.Kinds) -> Iterator[tuple[str, Factors]]:
+    """The factors of a kind for each choice of targets, and what is put behind their names."""
+    yield "", exact
+    yield "_empirical", factors.empirical(case.forward_pass, case.Y, kinds)
+    if case.sampled is not None:
+        yield "_sampled", factors.empirical(case.forward_pass, case.sampled, kinds)
+
+
+def _add_diagonal(found: Truth, of: Factors, A: str, G: str, suffix: str) -> None:
+    for i in of.kronecker:
+        found[f"{G}{suffix}_{i}"] = of.G[i, i]
+        if not suffix:
+            found[f"{A}_{i}"] = of.A[i - 1, i - 1]
 
 
 def _steps(found: Truth, case: Case, exact: Factors, gradient: Parameters) -> None:
@@ -92,8 +122,8 @@ def _steps(found: Truth, case: Case, exact: Factors, gradient: Parameters) -> No
         suffixes = [""] * (inverse == case.inverse) + ["_block_tridiagonal"] * (inverse == "block-tridiagonal")
         try:
             damped = _damped(case, exact)
-            tridiagonal = inverse == "block-tridiagonal"
-            F_0: Any = _tridiagonal(case, exact, damped) if tridiagonal else block_diagonal.invert(damped)
+            F_0 = inverses.invert(exact, damped, tridiagonal=inverse == "block-tridiagonal")
+            _require_regular(case, F_0)
         except ValueError as error:
             found.left_out[f"{name}_i"] = str(error)
             found.left_out |= {f"{what}{s}": str(error) for s in suffixes for what in ("alpha", "mu", "model_change")}
@@ -113,8 +143,11 @@ def _damped(case: Case, exact: Factors) -> DampedFactors:
     damped = damping.factorise(exact, case.gamma_used)
     (pivots,) = read_scalars(damped.pivots)
     for i, (R_A, R_G, pair) in enumerate(zip(damped.A, damped.G, pivots, strict=True), start=1):
-        blocks = ((f"A_{i - 1}_{i - 1}", exact.A[i - 1, i - 1], R_A), (f"G_{i}_{i}", exact.G[i, i], R_G))
-        for (name, block, R), pivot in zip(blocks, pair, strict=True):
+        if R_A is None:
+            blocks = [(f"the block of layer {i}", exact.full[i, i], R_G)]
+        else:
+            blocks = [(f"A_{i - 1}_{i - 1}", exact.A[i - 1, i - 1], R_A), (f"G_{i}_{i}", exact.G[i, i], R_G)]
+        for (name, block, R), pivot in zip(blocks, pair, strict=False):
             if not pivot > 0 or not _conditioning(block, R) < _limit(case):
                 raise ValueError(f"{name} is singular after damping with gamma = {case.gamma_used:g}")
     return damped
@@ -131,18 +164,21 @@ def _conditioning(A: Array, R: Array) -> float:
     return float(xp.linalg.trace(A) * xp.sum(R * R))
 
 
-def _tridiagonal(case: Case, exact: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
-    """F̂⁻¹; ValueError where a Σ_{i|i+1} is singular, or so nearly that rounding decides."""
-    F_hat = block_tridiagonal.invert(exact, damped)
-    for i, pair in enumerate(F_hat.Sigma_inverse, start=1):
-        reciprocals = pair.reciprocals
-        xp = namespace(reciprocals)
-        # the spectra ascend, so the last is the largest, unless its denominator was 0 and replaced; it is 0 then where
-        # the pencils are reduced
-        last, largest, smallest = read_scalars(reciprocals[-1, -1], xp.max(reciprocals), xp.min(reciprocals))
-        if not (smallest > 0 and largest < _limit(case) and last == largest):
-            raise ValueError(f"Sigma of layer {i} given {i + 1} is singular with gamma = {case.gamma_used:g}")
-    return F_hat
+def _require_regular(case: Case, F_0: Inverse) -> None:
+    """ValueError where a Σ_{i|i+1} of F̂ is singular, or so nearly that rounding decides."""
+    parts = zip(F_0.parts, F_0.layers, strict=True) if isinstance(F_0, PartitionedInverse) else [(F_0, 0)]
+    first = 1
+    for part, layers in parts:
+        pairs = part.Sigma_inverse if isinstance(part, BlockTridiagonalInverse) else []
+        for i, pair in enumerate(pairs, start=first):
+            reciprocals = pair.reciprocals
+            xp = namespace(reciprocals)
+            # the spectra ascend, so the last is the largest, unless its denominator was 0 and replaced; it is 0 then
+            # where the pencils are reduced
+            last, largest, smallest = read_scalars(reciprocals[-1, -1], xp.max(reciprocals), xp.min(reciprocals))
+            if not (smallest > 0 and largest < _limit(case) and last == largest):
+                raise ValueError(f"Sigma of layer {i} given {i + 1} is singular with gamma = {case.gamma_used:g}")
+        first += layers
 
 
 def _step(case: Case, gradient: Parameters, delta: Parameters) -> quadratic.Minimiser:

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autodiff import Network
-from autodiff import glorot_initialisation
+from autodiff import Network, glorot_initialisation
 from autodiff.objective import loss
 from autodiff.passes import ForwardPass
 from validation.benchmark import peer
