@@ -19,9 +19,35 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, print_b
 settings.load_profile("repeatable")
 
 
-def pytest_collection_modifyitems(items):
-    """The test of PAPER.md that asks which tests ran comes after all of them."""
-    items.sort(key=lambda item: item.name == "test_every_named_test_ran")
+# --- the tests that PAPER.md names ran -------------------------------------------------------------------------------
+
+LEFT_OUT = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "last_failed", "collectonly")
+"""Options with which not all tests are to run."""
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Once all are done, in whichever processes: tests that PAPER.md names and that only skipped did not run. Those
+    left out by the command line are excused."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    over = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if hasattr(config, "workerinput") or reporter is None or not over or session.shouldfail or session.shouldstop:
+        return
+    from tests import test_paper
+
+    stats = reporter.stats
+    ran = test_paper.any_parameters(r.nodeid for outcome in ("passed", "failed") for r in stats.get(outcome, []))
+    skipped = test_paper.any_parameters(r.nodeid for r in stats.get("skipped", []))
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    whole = whole and not any(getattr(config.option, name, None) for name in LEFT_OUT)
+    config.named_tests_that_did_not_run = test_paper.not_run(test_paper.PAPER, ran | skipped, ran, whole)
+    if config.named_tests_that_did_not_run:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for name in getattr(config, "named_tests_that_did_not_run", []):
+        terminalreporter.line(f"FAILED PAPER.md names {name}, which did not run", red=True)
 
 
 # --- every numerical function is tested on all of these ------------------------------------------------------------

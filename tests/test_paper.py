@@ -1,4 +1,5 @@
-"""PAPER.md: every name in it exists, every test that it names exists and ran, and nothing is unaccounted for."""
+"""PAPER.md: every name in it exists, every test that it names exists and ran (see conftest.py), and nothing is
+unaccounted for."""
 
 from __future__ import annotations
 
@@ -152,19 +153,6 @@ def test_every_name_exists():
 
 def test_nothing_is_unaccounted_for():
     assert unaccounted(PAPER) == []
-
-
-def test_every_named_test_ran(request):
-    """It runs last (see conftest.py). Tests that only skipped did not run; nor did those left out by the command line,
-    which are excused."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:
-        pytest.skip("outcomes are kept by pytest's terminal reporter, which -p no:terminal leaves out")
-    stats = reporter.stats
-    ran = any_parameters(report.nodeid for outcome in ("passed", "failed") for report in stats.get(outcome, []))
-    collected = any_parameters(item.nodeid for item in request.session.items)
-    whole = request.config.args_source is pytest.Config.ArgsSource.TESTPATHS and not stats.get("deselected")
-    assert not_run(PAPER, collected, ran, whole) == []
 
 
 # --- the walk itself -------------------------------------------------------------------------------------------------
