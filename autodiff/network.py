@@ -6,7 +6,6 @@ layer, with the bias in the LAST column; see `autodiff.layers` for the others.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff import arrays, layers
+from autodiff import arrays, layers, text
 from autodiff.activations import Activation, activation
 from autodiff.arrays import Array, namespace
 from autodiff.layers import Layer, Shape
@@ -205,24 +204,11 @@ class Network:
         return sum(stage.locations * sum(stage.shape) if stage.shape else stage.entries for stage in self.stages)
 
     def __str__(self) -> str:
+        # of all but fully connected networks, what text.read reads
         if self.fully_connected:
             names = [a.name for a in self.activations[:-1]]
             return f"{'-'.join(map(str, self.sizes))} ({', '.join(names) or 'linear'}; {self.likelihood.name})"
-        return (
-            f"{'x'.join(map(str, self.input))}: {self._as_text(layers.described(self.stages))}; {self.likelihood.name}"
-        )
-
-    def _as_text(self, described: Sequence[Mapping[str, Any]]) -> str:
-        parts = []
-        for layer in described:
-            keys = dict(layer)
-            kind = keys.pop("kind")
-            if "layers" in keys:
-                parts.append(f"{kind} [{self._as_text(keys['layers'])}]")
-            else:
-                values = (json.dumps(v, separators=(",", ":")) if not isinstance(v, str) else v for v in keys.values())
-                parts.append(" ".join([kind, *(f"{k}={v}" for k, v in zip(keys, values, strict=True))]))
-        return ", ".join(parts)
+        return f"{'x'.join(map(str, self.input))}: {text.of_layers(self.stages)}; {self.likelihood.name}"
 
     def description(self) -> dict[str, Any]:
         """What the network is, as JSON can hold it: `layers` (sizes) and `activations` of a fully connected network,
