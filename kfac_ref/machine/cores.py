@@ -31,21 +31,29 @@ def usable() -> list[int]:
 def _quota() -> float:
     """Cores' worth of time that Linux's control groups, of either version, allow; infinite where none says."""
     limits = [math.inf]
-    own = "/"
-    with suppress(OSError):
-        own = next((x[3:] for x in OWN_CGROUP.read_text().splitlines() if x.startswith("0::")), own)
-    folder = CGROUPS / own.lstrip("/")
-    while folder.is_relative_to(CGROUPS):
+    for folder in control_groups():
         # "max 100000" is no limit
         with suppress(OSError, ValueError):
             allowed, period = map(int, (folder / "cpu.max").read_text().split())
             limits.append(allowed / period)
-        folder = folder.parent
     with suppress(OSError, ValueError):
         allowed, period = (int((CGROUPS / "cpu" / f"cpu.cfs_{x}_us").read_text()) for x in ("quota", "period"))
         if allowed > 0:
             limits.append(allowed / period)
     return min(limits)
+
+
+def control_groups(controller: str = "") -> Iterator[Path]:
+    """The folders of Linux's control group (version 2) that this process is in, and of those around it, whether or not
+    they are there; with a controller's name its own of version 1."""
+    top, own = CGROUPS / controller, "/"
+    with suppress(OSError, ValueError):
+        lines = (line.split(":", 2) for line in OWN_CGROUP.read_text().splitlines())
+        own = next((path for _, controllers, path in lines if controller in controllers.split(",")), own)
+    folder = top / own.lstrip("/")
+    while folder.is_relative_to(top):
+        yield folder
+        folder = folder.parent
 
 
 def slots_folder() -> Path:
