@@ -67,6 +67,15 @@ def backend(name: str) -> Any:
     return array_api_compat.array_namespace(cupy.zeros(0))
 
 
+def device_memory(backend: str) -> int | None:
+    """Bytes of memory of the device that the backend called so computes on; None for the host's."""
+    if backend == "numpy":
+        return None
+    import cupy
+
+    return int(cupy.cuda.runtime.memGetInfo()[1])
+
+
 def _round_to_tf32(wanted: bool) -> None:
     # of products alone: what cuBLAS and cuSOLVER do for factorisations and inverses stays in float32
     import cupy

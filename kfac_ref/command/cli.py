@@ -23,7 +23,7 @@ from kfac_ref.command import oracle as oracle_commands
 from kfac_ref.command import reporting
 from kfac_ref.data import datasets
 from kfac_ref.settings import PRESETS, Settings
-from kfac_ref.training import runs
+from kfac_ref.training import networks, runs
 from kfac_ref.training.experiment import Experiment, prepare, require_known
 
 ITERATIONS = 800
@@ -92,14 +92,29 @@ def _parser() -> Parser:
         help=f"{', '.join(datasets.NAMES)} (default: {datasets.DEFAULT}), or the path of an .npz with X and optionally "
         "Y, X_test, Y_test, or of a folder of IDX files",
     )
-    what.add_argument("--network", type=_sizes, metavar="D-D-…-D", help="sizes, as 256-128-64-16-64-128-256")
-    what.add_argument("--activation", metavar="NAME", help="tanh (default), logistic, relu, softplus or identity")
+    what.add_argument(
+        "--network",
+        type=_network,
+        metavar="NETWORK",
+        help="sizes, as 256-128-64-16-64-128-256; or, for images, "
+        f'{", ".join(networks.NAMED)}; or layers, as "1x28x28: conv 16 5x5 relu, average-pool 2, flatten, dense 10"; '
+        "or the path of a JSON file of these",
+    )
+    what.add_argument(
+        "--activation",
+        metavar="NAME",
+        help="of networks by sizes: tanh (default), logistic, relu, softplus or identity",
+    )
     what.add_argument(
         "--likelihood",
         metavar="NAME",
         help="bernoulli, categorical or gaussian; of the targets Y if there are any, else of an autoencoder",
     )
-    what.add_argument("--initialisation", metavar="NAME", help="sparse (default) or glorot")
+    what.add_argument(
+        "--initialisation",
+        metavar="NAME",
+        help="sparse (default for networks by sizes), he (default for others) or glorot",
+    )
     how = train.add_argument_group("how")
     how.add_argument("--optimizer", metavar="NAME", help="kfac (default) or sgd: Nesterov momentum")
     how.add_argument("--preset", metavar="NAME", help="constants as in the authors' program (default) or in the paper")
@@ -149,7 +164,9 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "constants of Algorithm 2 and of SGD",
         "In brackets the values of the preset authors. Unless they are given, fashion16 takes eta 7e-3, faces 5e-6, "
-        "and a classifier or a regression lambda0 1.",
+        "and a classifier or a regression lambda0 1; networks of other layers than dense ones take "
+        + ", ".join(f"{k} {'none' if v is None else v}" for k, v in networks.SUITED.items())
+        + ".",
     )
     constants = {f.name: f for f in (*fields(SGDSettings), *fields(Settings))}
     for name, f in constants.items():
@@ -172,6 +189,13 @@ def _sizes(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split("-"))
     except ValueError:
         raise argparse.ArgumentTypeError(f'"{text}" is not sizes joined by "-", as in 256-64-256') from None
+
+
+def _network(words: str) -> networks.Wanted:
+    try:
+        return networks.given(words)
+    except (OSError, TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count_or_none(text: str) -> int | None:
@@ -217,11 +241,16 @@ def _resumed(
     constants = experiment_given.pop("constants")
     require_known(constants, experiment.constants, experiment.optimizer)
     moved = {name: experiment_given.pop(name) for name in ("data", "backend") if name in experiment_given}
+    wanted, likelihood = networks.apart(experiment_given.pop("network", None), experiment_given.get("likelihood"))
+    if wanted is not None and not networks.same(wanted, experiment.network):
+        raise ValueError(
+            f"the run in {folder} has network {networks.said(experiment.network)}; it cannot be changed by --resume"
+        )
+    experiment_given |= {} if likelihood is None else {"likelihood": likelihood}
     before = {f.name: getattr(experiment, f.name) for f in fields(experiment)} | dict(experiment.constants)
     for name, value in (experiment_given | constants).items():
         if before[name] != value:
-            was = "-".join(map(str, before[name])) if name == "network" else before[name]
-            raise ValueError(f"the run in {folder} has {name} {was}; it cannot be changed by --resume")
+            raise ValueError(f"the run in {folder} has {name} {before[name]}; it cannot be changed by --resume")
     plan = replace(plan, **plan_given)
     try:
         prepared = prepare(replace(experiment, **moved))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from autodiff.arrays import to_numpy
+from autodiff.network import Network
 from autodiff.passes import forward
-from kfac_ref.command import pca
+from kfac_ref.command import network_table, pca
 from kfac_ref.optimizer import KFAC
 from kfac_ref.training import runs
 
@@ -38,9 +40,18 @@ def heading(run: runs.Run, threads: int | None) -> str:
     return (
         f"data      {p.dataset.name}: {p.dataset.source}\n"
         f"          {cases}\n"
-        f"network   {p.purpose} {p.network}\n"
+        f"network   {p.purpose} {_network(p.network)}\n"
         f"optimizer {by}, {p.experiment.dtype} on {device}\n"
         f"folder    {run.folder}"
+    )
+
+
+def _network(network: Network) -> str:
+    """In a line, or in a table where there are other layers than dense ones."""
+    if network.fully_connected:
+        return str(network)
+    return "\n".join(
+        [f"of {network.layers} layers with weights; {network.likelihood.name}", *network_table.lines(network)]
     )
 
 
@@ -95,7 +106,7 @@ def draw(run: runs.Run) -> str:
     said = [f"after {run.state.k} iterations in {run.seconds:.1f} s of training: {errors(run.last, ', ')}"]
     baseline = None
     if p.purpose == "autoencoder":
-        code = min(p.network.sizes[1:-1], default=p.network.sizes[0])
+        code = min((math.prod(stage.output) for stage in p.network.stages[:-1]), default=p.network.inputs)
         baseline = pca.reconstruction_errors(p.dataset.X, p.dataset.X_test, code)
         test = "" if baseline[1] is None else f", test error {baseline[1]:#.4g}"
         said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:#.4g}{test}")

@@ -48,6 +48,9 @@ class Dataset:
         of IDX files, which are for autoencoders and have class labels at most besides.
     source : str
         One line for people: what it is and where it came from.
+    case_shape, target_shape : tuple of int, optional
+        Of a row of `X` and of `Y` where a file has more than a vector for each case: a sequence (T, d), an image
+        (c, H, W), targets for each position (T, K).
     """
 
     name: str
@@ -59,6 +62,8 @@ class Dataset:
     likelihood: str
     targets_given: bool
     source: str
+    case_shape: tuple[int, ...] | None = None
+    target_shape: tuple[int, ...] | None = None
 
     def crc32(self) -> int:
         """A checksum of all cases, by which a resumed run knows its data again."""
@@ -95,12 +100,18 @@ def _from_path(given: str | Path) -> Dataset:
     if not str(given).strip():
         raise ValueError(f"no data set or path given: expected one of {', '.join(NAMES)}, or a path")
     path = Path(given).expanduser()
-    image_shape = None
+    image_shape: tuple[int, int] | None = None
+    shapes: dict[str, tuple[int, ...]] = {}
     if path.is_dir():
         arrays, image_shape = read_idx_folder(path)
         kind, labels_only = "IDX files", True
     elif path.is_file() and path.suffix.lower() == ".npz":
-        arrays = read_npz(path)
+        read = read_npz(path)
+        arrays = {key: x.reshape(len(x), -1) for key, x in read.items()}
+        shapes = {key: x.shape[1:] for key, x in read.items() if x.ndim > 2}
+        channels, *pixels = shapes.get("X", (0,))
+        if channels == 1 and len(pixels) == 2:
+            image_shape = pixels[0], pixels[1]
         kind, labels_only = "arrays", False
     elif path.exists():
         raise ValueError(f"{path}: expected an .npz file or a folder of IDX files")
@@ -120,6 +131,8 @@ def _from_path(given: str | Path) -> Dataset:
         likelihood="bernoulli" if in_unit else "gaussian",
         targets_given="Y" in arrays and not labels_only,
         source=f"{kind} in {path}",
+        case_shape=shapes.get("X"),
+        target_shape=shapes.get("Y"),
     )
 
 

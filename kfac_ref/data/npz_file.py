@@ -29,13 +29,14 @@ def read_npz(path: Path) -> Arrays:
     Parameters
     ----------
     path : Path
-        An archive with `X`, (N, d), and optionally `Y`, `X_test` and `Y_test`. Targets are (N, K), or integer labels
-        (N,), which become one-hot, or real numbers (N,), which become (N, 1). Other keys are ignored.
+        An archive with `X`, (N, d), sequences (N, T, d) or images (N, c, H, W), and optionally `Y`, `X_test` and
+        `Y_test`. Targets are (N, K), or (N, T, K) for each position, or integer labels (N,), which become one-hot, or
+        real numbers (N,), which become (N, 1). Other keys are ignored.
 
     Returns
     -------
     dict of str to ndarray
-        Those of the four keys that are there, two-dimensional, float64 where the file has it, else float32.
+        Those of the four keys that are there, of two dimensions or more, float64 where the file has it, else float32.
 
     Raises
     ------
@@ -119,6 +120,8 @@ def finite(path: Path | str, key: str, array: np.ndarray, dtype: type) -> np.nda
     if bad.any():
         place = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
         where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place, strict=False))
+        if len(place) > 2:
+            where = f"[{', '.join(map(str, place))}]"
         value = array[place]
         note = "" if not np.isfinite(value) else f", too large for {numbers.dtype}"
         raise ValueError(f"{path}: key {key!r} is {value} at {where or 'its one entry'}{note}, expected finite numbers")
@@ -133,17 +136,20 @@ def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
 
 
 def _inputs(path: Path, key: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim != 2:
-        raise ValueError(f"{path}: key {key!r} has shape {array.shape}, expected two dimensions (cases, inputs)")
+    if array.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{path}: key {key!r} has shape {array.shape}, expected two dimensions (cases, inputs), or sequences "
+            "(cases, positions, inputs) or images (cases, channels, rows, columns)"
+        )
     return _numbers(path, key, array)
 
 
 def _targets(path: Path, arrays: Arrays) -> Arrays:
     for key, array in arrays.items():
-        if array.ndim not in (1, 2):
+        if array.ndim not in (1, 2, 3):
             raise ValueError(
-                f"{path}: key {key!r} has shape {array.shape}, expected (cases, targets), or one label "
-                "or number per case"
+                f"{path}: key {key!r} has shape {array.shape}, expected (cases, targets), (cases, positions, targets), "
+                "or one label or number per case"
             )
     numbers = {key: _numbers(path, key, array) for key, array in arrays.items()}
     labels = [key for key, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "biu"]
@@ -155,7 +161,7 @@ def _targets(path: Path, arrays: Arrays) -> Arrays:
             f"{path}: key {labels[0]!r} has integer labels but {other!r} has shape {arrays[other].shape} and dtype "
             f"{arrays[other].dtype}, expected the same kind of targets in both"
         )
-    return {key: array.reshape(len(array), -1) for key, array in numbers.items()}
+    return {key: array if array.ndim > 1 else array[:, None] for key, array in numbers.items()}
 
 
 def one_hot(path: str, labels: Arrays) -> Arrays:
@@ -214,15 +220,14 @@ def check_fit(path: str, arrays: Arrays, names: dict[str, str] | None = None) ->
     if "X_test" in arrays and ("Y" in arrays) != ("Y_test" in arrays):
         there, missing = ("Y", "Y_test") if "Y" in arrays else ("Y_test", "Y")
         raise ValueError(f"{path}: {called[there]} without {called[missing]}, expected both or no {called['X_test']}")
-    for other, one, axis, what in (
-        ("X_test", "X", 1, "columns"),
-        ("Y_test", "Y", 1, "columns"),
-        ("Y", "X", 0, "rows"),
-        ("Y_test", "X_test", 0, "rows"),
-    ):
-        if other in arrays and one in arrays and (n := arrays[other].shape[axis]) != arrays[one].shape[axis]:
+    for other, one in (("X_test", "X"), ("Y_test", "Y")):
+        if other in arrays and one in arrays and (n := arrays[other].shape[1:]) != (d := arrays[one].shape[1:]):
+            has, expected = (f"{n[0]} columns", d[0]) if len(n) == len(d) == 1 else (f"cases of shape {n}", d)
+            raise ValueError(f"{path}: {called[other]} has {has}, expected {expected} as in {called[one]}")
+    for other, one in (("Y", "X"), ("Y_test", "X_test")):
+        if other in arrays and one in arrays and (rows := len(arrays[other])) != len(arrays[one]):
             raise ValueError(
-                f"{path}: {called[other]} has {n} {what}, expected {arrays[one].shape[axis]} as in {called[one]}"
+                f"{path}: {called[other]} has {rows} rows, expected {len(arrays[one])} as in {called[one]}"
             )
 
 

@@ -15,13 +15,13 @@ from autodiff.activations import ACTIVATIONS
 from autodiff.initialisation import INITIALISATIONS
 from autodiff.likelihoods import LIKELIHOODS
 from autodiff.names import closest, nearest
-from autodiff.network import Network
+from autodiff.network import Network, described
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
 from kfac_ref.data.datasets import Dataset
 from kfac_ref.optimizer import KFAC
 from kfac_ref.settings import PRESETS, Settings, preset
-from kfac_ref.training import loop
+from kfac_ref.training import loop, networks
 
 OPTIMIZERS = ("kfac", "sgd")
 PURPOSES = ("autoencoder", "classifier", "regression")
@@ -45,17 +45,18 @@ class Experiment:
     """A run's description. None stands for what suits the data, and is filled in by `prepare`."""
 
     data: str = datasets.DEFAULT
-    network: tuple[int, ...] | None = None
-    """d_0, …, d_ℓ."""
-    activation: str = "tanh"
-    """Of the hidden layers; an autoencoder's code layer is linear."""
+    network: networks.Wanted = None
+    """d_0, …, d_ℓ; or a network's description, or its name, of which `prepare` makes the description."""
+    activation: str | None = None
+    """Of the hidden layers of a network by sizes, tanh unless given; an autoencoder's code layer is linear."""
     likelihood: str | None = None
     optimizer: str = "kfac"
     preset: str = "authors"
     """The sounder choice: with the paper's τ₂ = ¼ an occasional step can be far too long."""
     constants: Mapping[str, Any]
     """Constants of the optimizer that differ from the preset's; all of them once prepared."""
-    initialisation: str = "sparse"
+    initialisation: str | None = None
+    """Of a network by sizes sparse, of another he, unless given."""
     seed: int = 0
     dtype: str = "float32"
     backend: str = "numpy"
@@ -71,7 +72,10 @@ class Experiment:
         """The reverse of `asdict`. ValueError or TypeError if `values` are not an experiment's."""
         constants = {k: float(v) if v == "inf" else v for k, v in values["constants"].items()}
         known = {f.name: values[f.name] for f in fields(cls)}
-        return cls(**known | {"constants": constants, "network": tuple(values["network"])})
+        network = values["network"]
+        if not isinstance(network, Mapping):
+            network = tuple(network)
+        return cls(**known | {"constants": constants, "network": network})
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Prepared:
     def first_state(self) -> loop.AnyState:
         """The state before the first iteration, with the initial parameters that the seed gives."""
         e = self.experiment
+        assert e.initialisation is not None
         parameters = INITIALISATIONS[e.initialisation](self.network, e.seed)
         return self.optimizer.init([arrays.from_numpy(W, self.data.X) for W in parameters], e.seed)
 
@@ -108,28 +113,58 @@ def prepare(experiment: Experiment) -> Prepared:
     # names first, before anything is fetched
     closest(e.optimizer, OPTIMIZERS, "optimizer")
     closest(e.preset, PRESETS, "preset")
-    closest(e.initialisation, INITIALISATIONS, "initialisation")
     closest(e.dtype, arrays.DTYPES, "dtype")
-    closest(e.activation, ACTIVATIONS, "activation")
-    if e.likelihood is not None:
-        closest(e.likelihood, LIKELIHOODS, "likelihood")
+    for name, given, known in (
+        ("initialisation", e.initialisation, INITIALISATIONS),
+        ("activation", e.activation, ACTIVATIONS),
+        ("likelihood", e.likelihood, LIKELIHOODS),
+    ):
+        if given is not None:
+            closest(given, known, name)
     if isinstance(e.seed, bool) or not isinstance(e.seed, int) or not 0 <= e.seed < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 − 1; got {e.seed}")
     xp = arrays.backend(e.backend)
+    wanted, wanted_likelihood = networks.apart(e.network, e.likelihood)
+    if isinstance(wanted, str):
+        closest(wanted, networks.NAMED, "network")
+    elif wanted is not None:
+        _require_possible(e, networks.provisional(wanted))
     dataset = datasets.load(e.data)
-    purpose, likelihood = _purpose(dataset, e.likelihood)
-    sizes = e.network or _usual_network(dataset, purpose)
-    optimizer_settings = _constants(e, purpose)
-    network = _network(sizes, e.activation, likelihood, purpose)
+    wanted, wanted_likelihood = networks.suiting(wanted, wanted_likelihood, dataset)
+    purpose, likelihood = _purpose(dataset, wanted_likelihood)
+    wanted = wanted or _usual_network(dataset, purpose)
+    by_sizes = isinstance(wanted, tuple)
+    optimizer_settings = _constants(e, purpose, by_sizes)
+    if isinstance(wanted, tuple):
+        network = _network(wanted, e.activation or "tanh", likelihood, purpose)
+    else:
+        network = described(dict(wanted) | {"likelihood": likelihood})
+    _require_possible(e, network)
     data = _data(dataset, network, purpose, xp, getattr(xp, e.dtype))
     settings = {f.name: getattr(optimizer_settings, f.name) for f in fields(optimizer_settings)}
-    e = replace(e, data=located(e.data), network=sizes, likelihood=likelihood, constants=settings)
+    e = replace(
+        e,
+        data=located(e.data),
+        network=wanted,
+        activation=e.activation or ("tanh" if by_sizes else None),
+        likelihood=likelihood,
+        initialisation=e.initialisation or ("sparse" if by_sizes else "he"),
+        constants=settings,
+    )
     optimizer: KFAC | SGD
     if isinstance(optimizer_settings, SGDSettings):
         optimizer = SGD(network, optimizer_settings)
     else:
         optimizer = KFAC(network, optimizer_settings)
     return Prepared(e, dataset, purpose, network, optimizer, data)
+
+
+def _require_possible(e: Experiment, network: Network) -> None:
+    if e.activation is not None and not network.fully_connected:
+        raise ValueError(
+            f"each layer of the network has an activation of its own; {e.activation} can't be given for all"
+        )
+    networks.require_memory(network, e.dtype, e.backend, factors=e.optimizer == "kfac")
 
 
 def located(data: str) -> str:
@@ -150,7 +185,9 @@ def _purpose(dataset: Dataset, likelihood: str | None) -> tuple[str, str]:
     if dataset.targets_given:
         assert dataset.Y is not None
         if likelihood is None:
-            shares = dataset.Y.shape[1] > 1 and dataset.Y.min() >= 0 and np.allclose(dataset.Y.sum(1), 1, atol=1e-4)
+            classes = (dataset.target_shape or dataset.Y.shape)[-1]
+            sums = dataset.Y.reshape(-1, classes).sum(1)
+            shares = classes > 1 and dataset.Y.min() >= 0 and np.allclose(sums, 1, atol=1e-4)
             likelihood = "categorical" if shares else "gaussian"
         return ("classifier" if likelihood == "categorical" else "regression"), likelihood
     if likelihood == "categorical":
@@ -178,17 +215,20 @@ def _network(sizes: tuple[int, ...], activation: str, likelihood: str, purpose: 
     return Network(sizes, hidden, likelihood)
 
 
-def _constants(e: Experiment, purpose: str) -> Settings | SGDSettings:
+def _constants(e: Experiment, purpose: str, by_sizes: bool) -> Settings | SGDSettings:
     known = [f.name for f in fields(SGDSettings if e.optimizer == "sgd" else Settings)]
     require_known(e.constants, known, e.optimizer)
     # λ₀ = 150 is for autoencoders; about 1 is advised otherwise
     suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else {"lambda0": 1.0}
+    if not by_sizes:
+        suited = networks.SUITED | suited
     constants: dict[str, Any] = {k: v for k, v in suited.items() if k in known} | dict(e.constants)
     return SGDSettings(**constants) if e.optimizer == "sgd" else preset(e.preset, **constants)
 
 
 def _data(dataset: Dataset, network: Network, purpose: str, xp: Any, dtype: Any) -> loop.Data:
-    """Inputs and targets on the device, checked against the network's ends and the likelihood."""
+    """Inputs and targets on the device, a row a case, checked against the network's ends and the likelihood."""
+    networks.require_ends(network, dataset, purpose)
     with_targets = purpose != "autoencoder"
     parts: dict[str, Any] = {}
     for end, X, Y in (("", dataset.X, dataset.Y), ("_test", dataset.X_test, dataset.Y_test)):
@@ -197,15 +237,6 @@ def _data(dataset: Dataset, network: Network, purpose: str, xp: Any, dtype: Any)
         targets = Y if with_targets else X
         if targets is None:
             continue
-        for name, array, d, which in (
-            (f"X{end}", X, network.sizes[0], "begins"),
-            (f"Y{end}" if with_targets else f"X{end}", targets, network.sizes[-1], "ends"),
-        ):
-            if array.shape[1] != d:
-                raise ValueError(
-                    f'the network {"-".join(map(str, network.sizes))} {which} with {d}, but {name} of "{dataset.name}" '
-                    f"has {array.shape[1]} columns"
-                )
         for name, array in ((f"X{end}", X), (f"Y{end}", targets)):
             if dtype != xp.float32 or array.dtype == np.float32:
                 continue

@@ -36,6 +36,7 @@ def stocked(tmp_path_factory):
     for name, arrays in {
         "one_dimension": {"X": X[:, 0]},
         "three_dimensions": {"X": X[None]},
+        "five_dimensions": {"X": X[None, None, None]},
         "no_case": {"X": X[:0]},
         "no_column": {"X": X[:, :0]},
         "rows_of_Y": {"X": X, "Y": Y[:7]},
@@ -135,7 +136,8 @@ CASES = {
     "--data pickle.npz": "pickle.npz: is a pickle; pickles are not read",
     "--data objects.npz": "objects.npz: key 'X' holds pickled objects; pickles are not read",
     "--data one_dimension.npz": r"one_dimension.npz: key 'X' has shape \(8,\), expected two dimensions",
-    "--data three_dimensions.npz": r"key 'X' has shape \(1, 8, 3\), expected two dimensions",
+    "--data three_dimensions.npz": r'begins with 6, but X of "three_dimensions" has cases of \(8, 3\), 24 numbers',
+    "--data five_dimensions.npz": r"key 'X' has shape \(1, 1, 1, 8, 3\), expected two dimensions",
     "--data no_case.npz": r"key 'X' has shape \(0, 3\), expected at least one case",
     "--data no_column.npz": r"key 'X' has shape \(8, 0\), expected at least",
     "--data rows_of_Y.npz": "'Y' has 7 rows, expected 8 as in key 'X'",

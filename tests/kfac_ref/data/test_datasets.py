@@ -162,6 +162,20 @@ def test_npz_by_path(tmp_path):
     assert str(path) in dataset.source
 
 
+def test_npz_with_images_and_with_sequences(tmp_path, rng):
+    """Cases are rows all the same; what shape each has is kept beside them."""
+    X, Y = rng.random((4, 1, 5, 6)), rng.random((4, 3, 2))
+    np.savez(tmp_path / "a.npz", X=X, X_test=X[:2])
+    images = datasets.load(tmp_path / "a.npz")
+    np.testing.assert_array_equal(images.X, X.reshape(4, 30))
+    assert images.X_test.shape == (2, 30)
+    assert (images.case_shape, images.image_shape, images.target_shape) == ((1, 5, 6), (5, 6), None)
+    np.savez(tmp_path / "b.npz", X=X[:, 0], Y=Y)
+    sequences = datasets.load(tmp_path / "b.npz")
+    np.testing.assert_array_equal(sequences.Y, Y.reshape(4, 6))
+    assert (sequences.case_shape, sequences.image_shape, sequences.target_shape) == ((5, 6), None, (3, 2))
+
+
 @pytest.mark.parametrize(("key", "value"), [("X", 1.01), ("X", -0.01), ("X_test", 2)])
 def test_inputs_outside_the_unit_interval_are_gaussian(tmp_path, key, value):
     arrays = {"X": np.zeros((2, 2)), "X_test": np.ones((2, 2))}

@@ -47,6 +47,13 @@ def test_real_numbers_become_a_column(save):
     np.testing.assert_array_equal(read["Y"], [[0.5], [1], [2], [3]])
 
 
+def test_sequences_and_images(save, rng):
+    given = {"X": rng.random((5, 2, 3, 4)), "Y": rng.random((5, 6, 2)), "X_test": rng.random((1, 2, 3, 4))}
+    read = read_npz(save(**given, Y_test=rng.random((1, 6, 2))))
+    for key, x in given.items():
+        np.testing.assert_array_equal(read[key], x)
+
+
 def with_value(value, row=1, column=2):
     array = X.copy()
     array[row, column] = value
@@ -60,7 +67,10 @@ BAD = {
     "no underscore": ({"Xtest": X}, "'Xtest' is near, but names must be exactly X, Y, X_test, Y_test"),
     "empty archive": ({}, "key 'X' is missing, found nothing"),
     "1-D": ({"X": X[0]}, r"key 'X' has shape \(3,\), expected two dimensions"),
-    "3-D": ({"X": X[None]}, r"key 'X' has shape \(1, 4, 3\), expected two dimensions"),
+    "5-D": ({"X": X[None, None, None]}, r"key 'X' has shape \(1, 1, 1, 4, 3\), expected two dimensions .* or images"),
+    "another 3-D": ({"X": X[:, None], "X_test": X[:, :, None]}, r"has cases of shape \(3, 1\), expected \(1, 3\) as in"),
+    "another dimension": ({"X": X[:, None], "X_test": X}, r"has cases of shape \(3,\), expected \(1, 3\) as in key 'X'"),
+    "NaN in 3-D": ({"X": with_value(np.nan)[:, None]}, r"key 'X' is nan at \[1, 0, 2\], expected finite"),
     "no case": ({"X": X[:0]}, r"key 'X' has shape \(0, 3\), expected at least one case"),
     "no column": ({"X": X[:, :0]}, r"key 'X' has shape \(4, 0\), expected at least"),
     "text": ({"X": X.astype(str)}, "key 'X' has dtype <U.*, expected real numbers"),
@@ -94,7 +104,7 @@ BAD = {
         {"X": X, "Y": X, "X_test": X, "Y_test": LABELS},
         "key 'Y_test' has integer labels but 'Y' has shape",
     ),
-    "3-D Y": ({"X": X, "Y": X[:, :, None]}, r"key 'Y' has shape \(4, 3, 1\), expected \(cases, targets\)"),
+    "4-D Y": ({"X": X, "Y": X[:, :, None, None]}, r"key 'Y' has shape \(4, 3, 1, 1\), expected \(cases, targets\)"),
     "0-D Y": ({"X": X, "Y": np.array(3)}, r"key 'Y' has shape \(\), expected"),
 }
 
