@@ -194,7 +194,9 @@ def _sizes(text: str) -> tuple[int, ...]:
 def _network(words: str) -> networks.Wanted:
     try:
         return networks.given(words)
-    except (OSError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{error.filename}: {error.strerror}") from None
+    except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 SYMBOLS = {"m": "m", "h": "h", "error": "error", "alpha": "α", "mu": "μ", "lam": "λ", "gamma": "γ"}
 """What is shown of an iteration, by the names in its record."""
 CASES_SHOWN = 16
-CURVE, RECONSTRUCTIONS = "curve.png", "reconstructions.png"
+CURVE, RECONSTRUCTIONS, MISTAKES = "curve.png", "reconstructions.png", "mistakes.png"
+TITLE = 110
+"""Characters in a line of a picture's title."""
 
 
 def heading(run: runs.Run, threads: int | None) -> str:
@@ -112,9 +115,29 @@ def draw(run: runs.Run) -> str:
         said.append(f"PCA with {code} components, for comparison: training error {baseline[0]:#.4g}{test}")
         plots.save(_reconstructions(run, code), run.folder / RECONSTRUCTIONS)
         said.append(f"pictures  {run.folder / RECONSTRUCTIONS}")
-    plots.save(plots.curve(lines, f"{p.dataset.name}: {p.network}", baseline), run.folder / CURVE)
-    said.append(f"{'          ' if baseline else 'picture   '}{run.folder / CURVE}")
+    elif figure := _mistakes(run):
+        plots.save(figure, run.folder / MISTAKES)
+        said.append(f"pictures  {run.folder / MISTAKES}")
+    title = textwrap.fill(textwrap.shorten(f"{p.dataset.name}: {p.network}", 3 * TITLE, placeholder=" …"), TITLE)
+    plots.save(plots.curve(lines, title, baseline), run.folder / CURVE)
+    said.append(f"{'          ' if said[-1].startswith('pictures') else 'picture   '}{run.folder / CURVE}")
     return "\n".join(said)
+
+
+def _mistakes(run: runs.Run) -> Figure | None:
+    """Of a classifier of images that mistakes any."""
+    from kfac_ref.command import mistakes
+
+    p = run.prepared
+    kind, X, Y = ("training", p.data.X, p.data.Y)
+    if p.data.X_test is not None and p.data.Y_test is not None:
+        kind, X, Y = ("test", p.data.X_test, p.data.Y_test)
+    shape, likelihood = p.dataset.image_shape, p.network.likelihood
+    if shape is None or likelihood.mistakes is None or likelihood.positions > 1:
+        return None
+    images, classes = mistakes.first(p.network, run.state.parameters, X, Y)
+    title = f"{kind} cases of {p.dataset.name} that are misclassified: their class → the one they are taken for"
+    return mistakes.picture(images, classes, shape, title) if len(images) else None
 
 
 def _reconstructions(run: runs.Run, code: int) -> Figure:

@@ -56,7 +56,7 @@ class Experiment:
     constants: Mapping[str, Any]
     """Constants of the optimizer that differ from the preset's; all of them once prepared."""
     initialisation: str | None = None
-    """Of a network by sizes sparse, of another he, unless given."""
+    """Of a fully connected network sparse, of another he, unless given."""
     seed: int = 0
     dtype: str = "float32"
     backend: str = "numpy"
@@ -125,6 +125,10 @@ def prepare(experiment: Experiment) -> Prepared:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 − 1; got {e.seed}")
     xp = arrays.backend(e.backend)
     wanted, wanted_likelihood = networks.apart(e.network, e.likelihood)
+    if isinstance(wanted, (str, Mapping)) and e.activation is not None:
+        raise ValueError(
+            f"each layer of the network has an activation of its own; {e.activation} cannot be given for all"
+        )
     if isinstance(wanted, str):
         closest(wanted, networks.NAMED, "network")
     elif wanted is not None:
@@ -133,12 +137,13 @@ def prepare(experiment: Experiment) -> Prepared:
     wanted, wanted_likelihood = networks.suiting(wanted, wanted_likelihood, dataset)
     purpose, likelihood = _purpose(dataset, wanted_likelihood)
     wanted = wanted or _usual_network(dataset, purpose)
-    by_sizes = isinstance(wanted, tuple)
-    optimizer_settings = _constants(e, purpose, by_sizes)
-    if isinstance(wanted, tuple):
-        network = _network(wanted, e.activation or "tanh", likelihood, purpose)
-    else:
+    activation = None
+    if isinstance(wanted, Mapping):
         network = described(dict(wanted) | {"likelihood": likelihood})
+    else:
+        activation = e.activation or "tanh"
+        network = _network(wanted, activation, likelihood, purpose)
+    optimizer_settings = _constants(e, purpose, network)
     _require_possible(e, network)
     data = _data(dataset, network, purpose, xp, getattr(xp, e.dtype))
     settings = {f.name: getattr(optimizer_settings, f.name) for f in fields(optimizer_settings)}
@@ -146,9 +151,9 @@ def prepare(experiment: Experiment) -> Prepared:
         e,
         data=located(e.data),
         network=wanted,
-        activation=e.activation or ("tanh" if by_sizes else None),
+        activation=activation,
         likelihood=likelihood,
-        initialisation=e.initialisation or ("sparse" if by_sizes else "he"),
+        initialisation=e.initialisation or ("sparse" if network.fully_connected else "he"),
         constants=settings,
     )
     optimizer: KFAC | SGD
@@ -160,10 +165,6 @@ def prepare(experiment: Experiment) -> Prepared:
 
 
 def _require_possible(e: Experiment, network: Network) -> None:
-    if e.activation is not None and not network.fully_connected:
-        raise ValueError(
-            f"each layer of the network has an activation of its own; {e.activation} can't be given for all"
-        )
     networks.require_memory(network, e.dtype, e.backend, factors=e.optimizer == "kfac")
 
 
@@ -215,12 +216,12 @@ def _network(sizes: tuple[int, ...], activation: str, likelihood: str, purpose: 
     return Network(sizes, hidden, likelihood)
 
 
-def _constants(e: Experiment, purpose: str, by_sizes: bool) -> Settings | SGDSettings:
+def _constants(e: Experiment, purpose: str, network: Network) -> Settings | SGDSettings:
     known = [f.name for f in fields(SGDSettings if e.optimizer == "sgd" else Settings)]
     require_known(e.constants, known, e.optimizer)
     # λ₀ = 150 is for autoencoders; about 1 is advised otherwise
     suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else {"lambda0": 1.0}
-    if not by_sizes:
+    if not network.fully_connected:
         suited = networks.SUITED | suited
     constants: dict[str, Any] = {k: v for k, v in suited.items() if k in known} | dict(e.constants)
     return SGDSettings(**constants) if e.optimizer == "sgd" else preset(e.preset, **constants)

@@ -28,14 +28,14 @@ Wanted = Sizes | Description | str | None
 
 SUITED: dict[str, Any] = {
     "inverse": "block-diagonal",
-    "lambda0": 1.0,
+    "lambda_min": 0.05,
     "m1": 500,
     "full_batch_at": None,
     "tau1": 1 / 4,
     "tau2": 1 / 4,
 }
 """Constants that suit networks of other layers than dense ones better than the preset's: of these an iteration on all
-cases takes long."""
+cases takes long. On mini-batches that do not grow, λ falls so low that steps fit one mini-batch alone, unless bounded."""
 
 
 # --- by name ---------------------------------------------------------------------------------------------------------
@@ -164,8 +164,11 @@ def apart(network: Wanted, likelihood: str | None) -> tuple[Wanted, str | None]:
 
 def same(wanted: Wanted, recorded: Wanted) -> bool:
     """Whether a network that is given by name, or in full, is that of a run."""
-    if isinstance(wanted, str) and isinstance(recorded, Mapping) and "network" in recorded:
-        return named(wanted, tuple(recorded["input"][-2:]), provisional(recorded).outputs) == recorded
+    if isinstance(wanted, str) and isinstance(recorded, Mapping) and len(recorded.get("input", ())) > 1:
+        try:
+            return named(wanted, tuple(recorded["input"][-2:]), provisional(recorded).outputs) == recorded
+        except ValueError:
+            return False
     return wanted == recorded
 
 
@@ -173,7 +176,7 @@ def said(network: Wanted) -> str:
     """For messages."""
     if isinstance(network, Mapping):
         return str(provisional(network)).rpartition(";")[0]
-    return "-".join(map(str, network)) if isinstance(network, tuple) else str(network)
+    return str(network) if network is None or isinstance(network, str) else "-".join(map(str, network))
 
 
 # --- whether it fits -------------------------------------------------------------------------------------------------
@@ -183,8 +186,8 @@ def require_memory(network: Network, dtype: str, backend: str, factors: bool) ->
     """ValueError naming the layer that takes most, if what training must hold of the layers is more than the memory
     there is, of the machine or of the backend's device.
 
-    That is of each layer W, ∇h and the last update; with `factors` also θ̄, Ā and G and their inverses (or its block of
-    F and the inverse).
+    That is, of each layer, six arrays of the shape of W (θ, ∇h and the last update, and in a step their successors),
+    and with `factors` Ā and G, or the block of F, and their inverses.
     """
     have = arrays.device_memory(backend) or memory.limit()
     itemsize = 4 if dtype == "float32" else 8
@@ -193,25 +196,25 @@ def require_memory(network: Network, dtype: str, backend: str, factors: bool) ->
         return
     number = sizes.index(max(sizes))
     layer, (d, p) = network.weighted[number], network.shapes[number]
-    held, instead = "its gradient and its velocity", "fewer units"
+    held, instead = f"six times ({d}, {p}) for its weights, their gradient and update", "fewer units"
     if factors and layer.kronecker:
-        held = f"its Kronecker factors, ({p}, {p}) and ({d}, {d}), and their inverses"
-        instead += ", or --optimizer sgd, which has no factors"
+        held += f", twice ({p}, {p}) and ({d}, {d}) for its Kronecker factors and their inverses"
     elif factors:
-        held = f"its block of the Fisher, ({d * p}, {d * p}), and the inverse"
-        instead = "fewer features, or --optimizer sgd, which has no such block"
-    others = "" if sizes[number] > have else f", all layers {memory.readable(sum(sizes))}"
+        held += f", twice ({d * p}, {d * p}) for its block of the Fisher and the inverse"
+        instead = "fewer features"
+    if factors and itemsize * sum(_numbers(layer, False) for layer in network.weighted) <= have:
+        instead += "; --optimizer sgd needs no curvature"
+    others = "" if sizes[number] > have else f"; all layers need {memory.readable(sum(sizes))}"
     raise ValueError(
-        f"layer {number + 1} ({text.of_layer(layer)}) needs {memory.readable(sizes[number])} in {dtype} for its "
-        f"weights ({d}, {p}), {held}{others}, but there are {memory.readable(have)} of memory; it can have {instead}"
+        f"layer {number + 1} ({text.of_layer(layer)}) needs {memory.readable(sizes[number])} in {dtype}: {held}"
+        f"{others}. There are {memory.readable(have)} of memory; give the layer {instead}"
     )
 
 
 def _numbers(layer: Layer, factors: bool) -> int:
     d, p = layer.shape or (0, 0)
-    if not factors:
-        return 3 * d * p
-    return 4 * d * p + 2 * (d * d + p * p if layer.kronecker else (d * p) ** 2)
+    curvature = 2 * (d * d + p * p if layer.kronecker else (d * p) ** 2)
+    return 6 * d * p + (curvature if factors else 0)
 
 
 def require_ends(network: Network, dataset: Dataset, purpose: str) -> None:
