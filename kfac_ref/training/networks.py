@@ -34,8 +34,8 @@ SUITED: dict[str, Any] = {
     "tau1": 1 / 4,
     "tau2": 1 / 4,
 }
-"""Constants that suit networks of other layers than dense ones better than the preset's: of these an iteration on all
-cases takes long. On mini-batches that do not grow, λ falls so low that steps fit one mini-batch alone, unless bounded."""
+"""Constants that suit networks of other layers than dense ones better than the preset's. An iteration on all cases
+takes long; on mini-batches that do not grow, λ falls until steps fit one mini-batch alone, unless it is bounded."""
 
 
 # --- by name ---------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def require_memory(network: Network, dtype: str, backend: str, factors: bool) ->
         return
     number = sizes.index(max(sizes))
     layer, (d, p) = network.weighted[number], network.shapes[number]
-    held, instead = f"six times ({d}, {p}) for its weights, their gradient and update", "fewer units"
+    held, instead = f"six times ({d}, {p}) for its weights, their gradient and update", "fewer units or inputs"
     if factors and layer.kronecker:
         held += f", twice ({p}, {p}) and ({d}, {d}) for its Kronecker factors and their inverses"
     elif factors:

@@ -68,8 +68,14 @@ BAD = {
     "empty archive": ({}, "key 'X' is missing, found nothing"),
     "1-D": ({"X": X[0]}, r"key 'X' has shape \(3,\), expected two dimensions"),
     "5-D": ({"X": X[None, None, None]}, r"key 'X' has shape \(1, 1, 1, 4, 3\), expected two dimensions .* or images"),
-    "another 3-D": ({"X": X[:, None], "X_test": X[:, :, None]}, r"has cases of shape \(3, 1\), expected \(1, 3\) as in"),
-    "another dimension": ({"X": X[:, None], "X_test": X}, r"has cases of shape \(3,\), expected \(1, 3\) as in key 'X'"),
+    "another 3-D": (
+        {"X": X[:, None], "X_test": X[:, :, None]},
+        r"has cases of shape \(3, 1\), expected \(1, 3\) as in",
+    ),
+    "another dimension": (
+        {"X": X[:, None], "X_test": X},
+        r"has cases of shape \(3,\), expected \(1, 3\) as in key 'X'",
+    ),
     "NaN in 3-D": ({"X": with_value(np.nan)[:, None]}, r"key 'X' is nan at \[1, 0, 2\], expected finite"),
     "no case": ({"X": X[:0]}, r"key 'X' has shape \(0, 3\), expected at least one case"),
     "no column": ({"X": X[:, :0]}, r"key 'X' has shape \(4, 0\), expected at least"),
