@@ -67,6 +67,7 @@ def test_read_scalars_reads_mixed_dtypes(like):
 def test_backends():
     xp = arrays.backend("numpy")
     assert arrays.namespace(np.zeros(1)) is xp
+    assert arrays.device_memory("numpy") is None
     with pytest.raises(ValueError, match='unknown backend "nunpy"; did you mean "numpy"'):
         arrays.backend("nunpy")
 

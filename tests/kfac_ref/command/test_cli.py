@@ -128,6 +128,8 @@ def test_help_names_every_option_with_its_default(capfd, monkeypatch):
         ("--full-batch-at", "9", "constants.full_batch_at", 9),
         ("--chunk-size", "7", "constants.chunk_size", 7),
         ("--inverse", "block-diagonal", "constants.inverse", "block-diagonal"),
+        ("--sharing", "reduce", "constants.sharing", "reduce"),
+        ("--full-blocks", "diagonal", "constants.full_blocks", "diagonal"),
         ("--no-momentum", None, "constants.momentum", False),
         ("--momentum", None, "constants.momentum", True),
         ("--lambda0", "2.5", "constants.lambda0", 2.5),
