@@ -24,6 +24,15 @@ CURVES_CASES = (20_000, 10_000)
 # Patches of each picture, ten pictures a person: 30 people to train on and 10 to test on.
 FACES_TRAINING_PEOPLE = 30
 FACES_COPIES = (345, 414)
+IMAGES = {
+    "fashion16": (16, 16),
+    "fashion": (28, 28),
+    "mnist": (28, 28),
+    "mnist16": (16, 16),
+    "curves": (28, 28),
+    "faces": (25, 25),
+}
+"""Rows and columns of the images of the data sets by name, as they are known before these are fetched."""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from autodiff import arrays, text
 from autodiff.layers import Layer
 from autodiff.names import closest, nearest
 from autodiff.network import Network, described
+from kfac_ref.data import datasets
 from kfac_ref.data.datasets import Dataset
 from kfac_ref.machine import memory
 
 Description = Mapping[str, Any]
 Sizes = tuple[int, ...]
-"""d_0, …, d_ℓ of a fully connected network."""
+"""d_0, …, d_ℓ of a fully connected network; or a shape."""
 Wanted = Sizes | Description | str | None
 """Sizes; a description; a network's name; or None: what suits the data."""
 
@@ -224,27 +225,35 @@ def require_ends(network: Network, dataset: Dataset, purpose: str) -> None:
     channel (1, H, W) is as good as the sequence of its rows (H, W).
     """
     cases = dataset.X.shape[1], dataset.case_shape
-    targets = cases
-    if purpose != "autoencoder":
+    _require_end(network, True, dataset.name, "X", *cases)
+    if purpose == "autoencoder":
+        _require_end(network, False, dataset.name, "X", *cases)
+    else:
         assert dataset.Y is not None
-        targets = dataset.Y.shape[1], dataset.target_shape
-    first, last = network.stages[0], network.stages[-1]
-    for begins, name, layer, shape, (numbers, found) in (
-        (True, "X", first, first.input, cases),
-        (False, "X" if purpose == "autoencoder" else "Y", last, last.output, targets),
-    ):
-        flat = found is None or len(shape) == 1
-        if math.prod(shape) == numbers and (flat or _bare(shape) == _bare(found)):
-            continue
-        if network.fully_connected:
-            end = f"the network {said(network.sizes)} {'begins' if begins else 'ends'} with {shape[0]}"
-            has = f"cases of {found}, {numbers} numbers" if found else f"{numbers} columns"
-        else:
-            end = f"the network's {'first' if begins else 'last'} layer, {text.of_layer(layer)}, "
-            end += f"{'takes' if begins else 'gives'} {shape}"
-            has = f"cases of {found or (numbers,)}"
-        raise ValueError(f'{end}, but {name} of "{dataset.name}" has {has}')
+        _require_end(network, False, dataset.name, "Y", dataset.Y.shape[1], dataset.target_shape)
 
 
-def _bare(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def require_beginning(network: Network, data: str) -> None:
+    """What can be said of data by name before they are fetched: ValueError unless the network takes their images."""
+    if data in datasets.IMAGES:
+        _require_end(network, True, data, "X", math.prod(datasets.IMAGES[data]), None)
+
+
+def _require_end(network: Network, first: bool, data: str, name: str, numbers: int, found: Sizes | None) -> None:
+    layer = network.stages[0 if first else -1]
+    shape = layer.input if first else layer.output
+    flat = found is None or len(shape) == 1
+    if math.prod(shape) == numbers and (flat or _bare(shape) == _bare(found)):
+        return
+    if network.fully_connected:
+        end = f"the network {said(network.sizes)} {'begins' if first else 'ends'} with {shape[0]}"
+        has = f"cases of {found}, {numbers} numbers" if found else f"{numbers} columns"
+    else:
+        end = f"the network's {'first' if first else 'last'} layer, {text.of_layer(layer)}, "
+        end += f"{'takes' if first else 'gives'} {shape}"
+        has = f"cases of {found or (numbers,)}"
+    raise ValueError(f'{end}, but {name} of "{data}" has {has}')
+
+
+def _bare(shape: Sizes | None) -> Sizes | None:
     return shape[1:] if shape and len(shape) == 3 and shape[0] == 1 else shape

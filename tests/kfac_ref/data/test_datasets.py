@@ -49,8 +49,13 @@ def check(dataset):
         assert inputs.dtype == np.float32 and inputs.ndim == 2 and inputs.flags.c_contiguous
         if targets is not None:
             assert targets.dtype == np.float32 and len(targets) == len(inputs)
+    assert dataset.image_shape == datasets.IMAGES[dataset.name]
     assert np.prod(dataset.image_shape) == dataset.X.shape[1] == dataset.X_test.shape[1]
     assert not dataset.targets_given and "\n" not in dataset.source
+
+
+def test_the_images_of_all_names_are_known():
+    assert set(datasets.IMAGES) == set(datasets.NAMES)
 
 
 def test_fashion16_is_the_default_and_balanced():

@@ -227,29 +227,29 @@ def test_what_cannot_fit_is_refused_at_once(monkeypatch, no_data, network):
     given = networks.given(network) if isinstance(network, str) else network
     start = time.perf_counter()
     with pytest.raises(ValueError) as caught:
-        prepared("mnist", given)
+        prepared("mine.npz", given)
     assert time.perf_counter() - start < 1
     for part in (*TOO_LARGE[network], "There are 10 GiB of memory", "--optimizer sgd needs no curvature"):
         assert part in str(caught.value)
     # SGD has no factors, and all of it would fit
     with pytest.raises(AssertionError, match="data were loaded"):
-        prepared("mnist", given, optimizer="sgd")
+        prepared("mine.npz", given, optimizer="sgd")
 
 
 def test_layers_that_fit_one_by_one_but_not_together(monkeypatch, no_data):
     # 2·4·(50 000² + …) = 18.6 GiB each
     monkeypatch.setattr(memory, "limit", lambda: 20 * GIB)
     with pytest.raises(ValueError, match=r"layer 1 .* 18\.6 GiB .*; all layers need 37\.3 GiB\. There are 20 GiB"):
-        prepared("mnist", (8, 50_000, 8))
+        prepared("mine.npz", (8, 50_000, 8))
     monkeypatch.setattr(memory, "limit", lambda: None)
     with pytest.raises(AssertionError, match="data were loaded"):
-        prepared("mnist", (8, 50_000, 8))
+        prepared("mine.npz", (8, 50_000, 8))
 
 
 def test_weights_alone_that_cannot_fit(monkeypatch, no_data):
     monkeypatch.setattr(memory, "limit", lambda: 10 * GIB)
     with pytest.raises(ValueError, match=r"six times \(100000000, 9\) for its weights") as caught:
-        prepared("mnist", (8, 100_000_000, 8), optimizer="sgd")
+        prepared("mine.npz", (8, 100_000_000, 8), optimizer="sgd")
     assert "sgd" not in str(caught.value)
 
 
@@ -263,7 +263,16 @@ def test_weights_alone_that_cannot_fit(monkeypatch, no_data):
 )
 def test_what_is_wrong_with_the_network_itself_is_said_first(no_data, network, options, said):
     with pytest.raises(ValueError, match=said):
-        prepared("mnist", network, **options)
+        prepared("mine.npz", network, **options)
+
+
+@pytest.mark.parametrize("network", [SMALL, "784x1: flatten, dense 10", "783: dense 10"])
+@pytest.mark.parametrize("data", ["mnist", "faces"])
+def test_what_does_not_take_images_by_name_is_refused_before_they_are_fetched(no_data, network, data):
+    rows, columns = datasets.IMAGES[data]
+    fits = described(text.read(f"{network}; gaussian")).inputs == rows * columns
+    with pytest.raises(AssertionError if fits else ValueError, match="data were" if fits else f'X of "{data}" has'):
+        prepared(data, networks.given(network))
 
 
 def test_data_made_in_python_need_no_shapes(monkeypatch, rng):
