@@ -14,8 +14,6 @@ import pytest
 
 from autodiff import text
 from autodiff.network import described
-from autodiff.passes import forward
-from kfac_ref.command import mistakes, network_table
 from kfac_ref.training import runs
 from kfac_ref.training.runs import CHECKPOINT, METRICS, SETTINGS
 from tests.kfac_ref.command.conftest import kfac, settings_of, state_of
@@ -44,26 +42,6 @@ def pictures(tmp_path_factory):
 
 
 # --- what a run prints and leaves ----------------------------------------------------------------------------------
-
-
-def test_the_table_of_a_network():
-    network = described(
-        text.read("2x6x6: conv 4 3x3, residual [layer-norm relu, conv 4 3x3 padding=1], flatten, dense 3; gaussian")
-    )
-    rows = [re.split(r" {2,}", line.strip()) for line in network_table.lines(network)]
-    assert rows == [
-        ["layer", "output", "weights", "locations", "parameters"],
-        ["input", "2x6x6"],
-        ["1", "conv 4 3x3", "4x4x4", "4x19", "16", "76"],
-        ["residual ["],
-        ["2", "layer-norm relu", "4x4x4", "4x2", "16", "8"],
-        ["3", "conv 4 3x3 padding=1x1", "4x4x4", "4x37", "16", "148"],
-        ["]", "4x4x4"],
-        ["flatten", "64"],
-        ["4", "dense 3", "3", "3x65", "1", "195"],
-        ["total", "427"],
-    ]
-    assert sum(d * p for d, p in network.shapes) == 427
 
 
 def test_a_run(here, pictures, capfd):
@@ -101,23 +79,6 @@ def test_autoencoders_and_targets_for_each_position(here, rng, capfd):
     assert kfac("train", "--data", "words.npz", "--network", network, *QUICK, "--iterations", 3, "--out", "b") == 0
     assert "training misclassified" in capfd.readouterr().out
     check_picture(here / "b" / "curve.png")
-
-
-def test_the_pictured_mistakes_are_misclassified(pictures):
-    network = described(text.read(f"{CONV}; categorical"))
-    rng = np.random.default_rng(0)
-    W = [rng.standard_normal(shape) for shape in network.shapes]
-    with np.load(pictures) as archive:
-        X, labels = archive["X"].reshape(60, -1), archive["Y"]
-    images, classes = mistakes.first(network, W, X, np.eye(3)[labels])
-    likeliest = forward(network, W, X).z.argmax(1)
-    wrong = np.flatnonzero(likeliest != labels)[: mistakes.SHOWN]
-    assert len(wrong) > 3
-    np.testing.assert_array_equal(images, X[wrong])
-    np.testing.assert_array_equal(classes, np.stack([labels[wrong], likeliest[wrong]], axis=1))
-    figure = mistakes.picture(images, classes, (6, 6), "title")
-    said = [ax.get_title() for ax in figure.axes if ax.get_title()]
-    assert said == [f"{own} → {taken}" for own, taken in classes]
 
 
 # --- resumed -------------------------------------------------------------------------------------------------------
