@@ -154,13 +154,15 @@ def provisional(network: Sizes | Description) -> Network:
 
 
 def apart(network: Wanted, likelihood: str | None) -> tuple[Wanted, str | None]:
-    """The network without its likelihood, and the likelihood. ValueError if two are given that differ."""
-    if not isinstance(network, Mapping) or "likelihood" not in network:
+    """The network (a description as `canonical` gives it) without its likelihood, and the likelihood. ValueError if two
+    are given that differ; ValueError or TypeError for a bad description."""
+    if not isinstance(network, Mapping):
         return network, likelihood
-    own = network["likelihood"]
+    description = dict(canonical(network))
+    own = description.pop("likelihood", likelihood)
     if likelihood not in (None, own):
         raise ValueError(f"the likelihood {likelihood} is asked for, but the network's description says {own}")
-    return {k: v for k, v in network.items() if k != "likelihood"}, own
+    return description, own
 
 
 def same(wanted: Wanted, recorded: Wanted) -> bool:

@@ -189,6 +189,15 @@ def test_names_and_data_that_do_not_go_together(tmp_path, rng):
         prepared("fashion16", "residul")
 
 
+def test_a_description_in_python_is_recorded_as_any(tmp_path, rng):
+    data = save(tmp_path / "a.npz", **images(rng))
+    short = {"input": (1, 6, 6), "network": [{"kind": "conv", "out": 2, "kernel": 3, "activation": "relu"}]}
+    short["network"] += text.read(SMALL)["network"][1:]
+    assert prepared(data, short).experiment == prepared(data, networks.given(SMALL)).experiment
+    with pytest.raises(ValueError, match='the description of a network has no "network"'):
+        prepared(data, {"input": [1, 6, 6]})
+
+
 def test_what_contradicts_the_description():
     with pytest.raises(
         ValueError, match="likelihood gaussian is asked for, but the network's description says categor"
