@@ -132,9 +132,9 @@ def prepare(experiment: Experiment) -> Prepared:
     if isinstance(wanted, str):
         closest(wanted, networks.NAMED, "network")
     elif wanted is not None:
-        provisional = networks.provisional(wanted)
-        _require_possible(e, provisional)
-        networks.require_beginning(provisional, e.data)
+        _require_possible(e, networks.provisional(wanted))
+    if isinstance(wanted, Mapping):
+        networks.require_beginning(networks.provisional(wanted), e.data)
     dataset = datasets.load(e.data)
     wanted, wanted_likelihood = networks.suiting(wanted, wanted_likelihood, dataset)
     purpose, likelihood = _purpose(dataset, wanted_likelihood)
