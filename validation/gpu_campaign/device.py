@@ -14,7 +14,7 @@ from autodiff.arrays import Array, namespace
 from validation.gpu_campaign import part
 from validation.work import machine
 
-SIDE = {"cupy": 4096, "numpy": 1024}
+SIDE = {"cupy": 4096, "numpy": 2048}
 """Of the matrices multiplied."""
 PRODUCTS = 10
 QUERY = "name,driver_version,memory.total,memory.used,clocks.max.sm,power.limit"
