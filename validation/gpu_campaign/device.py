@@ -16,7 +16,8 @@ from validation.work import machine
 
 SIDE = {"cupy": 4096, "numpy": 2048}
 """Of the matrices multiplied."""
-PRODUCTS = 10
+PRODUCTS, ENOUGH = 10, 0.5
+"""How many products are timed, and after how many seconds no other is begun."""
 QUERY = "name,driver_version,memory.total,memory.used,clocks.max.sm,power.limit"
 """What `nvidia-smi` is asked for."""
 
@@ -33,12 +34,12 @@ def name(backend: str) -> str:
 
 
 def rate(like: Array, side: int) -> float:
-    """FLOP/s of the product of two matrices of `side` rows and columns, of the median of PRODUCTS seconds."""
+    """FLOP/s of the product of two matrices of `side` rows and columns, by the median of the products timed."""
     a, b = (arrays.uniform((0, i), (side, side), like) for i in range(2))
     multiply = namespace(a).matmul
     multiply(a, b)
-    seconds = []
-    for _ in range(PRODUCTS):
+    seconds: list[float] = []
+    while len(seconds) < PRODUCTS and sum(seconds) < ENOUGH:
         arrays.wait(a)
         start = time.perf_counter()
         multiply(a, b)

@@ -64,12 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.perf_counter()
     constants = {"inverse": "block-tridiagonal"}
     prepared = prepare(reference_run.experiment("mnist", backend=options.backend, constants=constants))
-    print(f"{prepared.network}, float32 on {options.backend}; loaded in {time.perf_counter() - start:.1f} s", flush=True)
+    print(
+        f"{prepared.network}, float32 on {options.backend}; loaded in {time.perf_counter() - start:.1f} s", flush=True
+    )
     authors = {row["k"]: row for row in reference_run.authors_run("mnist").rows}
     cpu = on_a_cpu(ON_A_CPU.read_text(encoding="utf-8"))
     settings, data, like = prepared.optimizer.settings, prepared.data, prepared.data.X
     print(f"target: a training error of {TARGET}\n\n{HEADING}", flush=True)
-    reached, total, k = False, 0.0, 0
+    reached, total, k, m = False, 0.0, 0, 0
     with at_full_speed(prepared.network.widest if arrays.is_numpy(like) else 1):
         steps = loop.iterate(prepared.optimizer, prepared.first_state(), data)
         while k < ITERATIONS and options.clock.left > 0:
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             state, record, _ = next(steps)
             arrays.wait(like)
             total += time.perf_counter() - begin
-            k = record.k
+            k, m = record.k, record.m
             near = not reached and record.error < NEAR * TARGET
             if k == FIRST:
                 print(f"first {FIRST} iterations: {total:.2f} s", flush=True)
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if at_target:
                 reached = True
                 print(f"target reached: {total:.2f} s, iteration {k}", flush=True)
-    print(f"\n{k} of {ITERATIONS} iterations in {total:.2f} s of training; mini-batch of {record.m} at the end")
+    print(f"\n{k} of {ITERATIONS} iterations in {total:.2f} s of training; mini-batches of {m} cases at the end")
     print("" if reached else f"the target, a training error of {TARGET}, was not reached")
     return part.DONE
 

