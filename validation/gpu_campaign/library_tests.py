@@ -1,7 +1,7 @@
 """The tests of one array library alone, in the order of what matters.
 
-What fails is printed as it fails, and what is not reached is named. They run in a process of their own. If that dies, or
-if the device does not answer in it any more, the tests after that which was running go on in a new one.
+What fails is printed as it fails, and what is not reached is named. They run in a process of their own. If that dies,
+or if the device does not answer in it any more, the tests after that which was running go on in a new one.
 """
 
 from __future__ import annotations
