@@ -16,7 +16,7 @@ PIECES = {
     "report": "all of this evidence on one page",
     "benchmark": "time iterations by stage, beside the machine's own rate and other programs",
     "race": "the seconds to a training error, beside kfac-jax",
-    "gpu-campaign": "on a GPU: tests, benchmark and the authors' three problems, a page",
+    "gpu-campaign": "on a GPU, in minutes: whether all works there, and how fast, a page",
     "peers": "find the conventions of other K-FAC libraries, in environments of their own",
     "make-conformance": "make the conformance vectors of the oracle again",
     "make-fashion16": "make the packaged data set again from Fashion-MNIST",

@@ -144,15 +144,27 @@ def difference(ours: Sequence[Array], theirs: Sequence[np.ndarray]) -> float:
     return off / size if size else off
 
 
+def heading(width: int) -> str:
+    """The two lines above those of replays whose names have so many letters at most."""
+    columns = "  ".join(f"{name:>11}" for name in TOLERANCES)
+    allowed = "  ".join(f"{limit:>11.0e}" for limit in TOLERANCES.values())
+    return f"{'worst relative difference':<{width}}  iterations  {columns}\n{'(allowed)':<{width}}  {'':>10}  {allowed}"
+
+
+def line(name: str, result: Replay, width: int) -> str:
+    """The line of one replay."""
+    cells = "  ".join(f"{result.worst[key]:>11.1e}" for key in TOLERANCES)
+    verdict = "ok" if result.passed else "OVER TOLERANCE"
+    return f"{name:<{width}}  {result.iterations:>10}  {cells}  {verdict}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m validation replay FILE.npz …`: exit code 1 if one is over tolerance, 2 if one cannot be replayed."""
     parser = argparse.ArgumentParser(prog="python -m validation replay", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE.npz", type=Path)
     files = parser.parse_args(arguments).files
     width = max(len(path.name) for path in files)
-    columns = "  ".join(f"{name:>11}" for name in TOLERANCES)
-    print(f"{'worst relative difference':<{width}}  iterations  {columns}")
-    print(f"{'(allowed)':<{width}}  {'':>10}  {'  '.join(f'{limit:>11.0e}' for limit in TOLERANCES.values())}")
+    print(heading(width))
     failed = broken = 0
     for path in files:
         try:
@@ -162,7 +174,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {path}: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
             continue
         failed += not result.passed
-        cells = "  ".join(f"{result.worst[name]:>11.1e}" for name in TOLERANCES)
-        verdict = "ok" if result.passed else "OVER TOLERANCE"
-        print(f"{path.name:<{width}}  {result.iterations:>10}  {cells}  {verdict}", flush=True)
+        print(line(path.name, result, width), flush=True)
     return 2 if broken else int(failed > 0)

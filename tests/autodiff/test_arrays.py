@@ -224,7 +224,7 @@ def test_symmetric_operator_needs_a_library_that_has_them():
 # --- fused kernels, inner products ---------------------------------------------------------------------------------
 
 FUSED = {"combination": arrays.combination, "softplus": arrays.softplus} | {
-    name: row.times_slope for name, row in ACTIVATIONS.items() if isinstance(row.times_slope, arrays.Fused)
+    f"{name}, slope": row.times_slope for name, row in ACTIVATIONS.items() if isinstance(row.times_slope, arrays.Fused)
 }
 
 

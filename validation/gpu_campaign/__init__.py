@@ -1,84 +1,109 @@
-"""Runs all that is to be shown on a GPU: the tests, the benchmark, and the authors' runs with their errors beside.
+"""Shows on a GPU, in minutes, whether all of this works there and how fast: one plan, one page.
 
-Each part is a process of its own, as an error on a device can end a process. What a part printed and drew is kept in
-the folder, with hardware, versions and date, and is shown on one page, campaign.md. The same command goes on with what
-is not made yet: a part that failed is made again, a run that was stopped goes on from its checkpoint. Data are fetched,
-or found in the folder that KFAC_REF_CACHE names.
+Parts: the device; every function of the array library, CuPy against NumPy; the authors' recorded runs; the tests on
+CuPy; seconds an iteration beside PyTorch and JAX; MNIST beside the authors' errors. Each is a process of its own with a
+share of the time and a hard limit, and prints as it goes, so that a part that hangs or crashes costs nothing but
+itself. The page, page.md, is written anew after each, what went wrong first. Data are fetched, or found in the folder
+that KFAC_REF_CACHE names; `--pack` gathers what a machine without a network needs.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import re
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from autodiff import arrays
-from kfac_ref.data.files import write_text
-from validation.gpu_campaign.page import as_page
-from validation.gpu_campaign.parts import Part, all_parts, made, shown
-from validation.gpu_campaign.processes import Unfinished, hardware, run_python
-from validation.work import Work
+from validation.gpu_campaign import pack, plan, processes
+from validation.gpu_campaign.page import FILE, Page, log
+from validation.gpu_campaign.plan import MINUTES, Part
+from validation.gpu_campaign.processes import Outcome
 
-ITERATIONS = {"full": 1500, "quick": 3}
-"""Of the authors' runs."""
-
-
-def make(work: Work, part: Part, seconds: float, asked: str) -> str:
-    """Make a part in at most so many seconds, unless it is made already; "made", or why it is not.
-
-    `asked` is the command that makes it, without the folder.
-    """
-    if made(work, part) is not None:
-        return "made"
-    if seconds < part.least:
-        return f"not begun: it is given no less than {part.least:.0f} s, and {max(seconds, 0):.0f} s were left"
-    print(f"{part.name}: python {shown(work, part)}", flush=True)
-
-    def run() -> dict[str, Any]:
-        run_python(part.command, work.out / part.log, seconds)
-        return {"ran": shown(work, part), "hardware": hardware(part.backend)}
-
-    try:
-        work.part(part.name, asked, run)
-    except Unfinished as error:
-        return str(error)
-    return "made"
+RESULTS = Path(__file__).parents[1] / "results" / "gpu"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m validation gpu-campaign --out DIR [--minutes M]`: exit code 0 once all parts are made, otherwise 1."""
+    """`python -m validation gpu-campaign [--minutes M]`: exit code 1 if something went wrong; what is cut is not."""
+    begin = time.monotonic()
     parser = argparse.ArgumentParser(prog="python -m validation gpu-campaign", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("gpu-campaign"), metavar="DIR", help="default: gpu-campaign")
-    parser.add_argument("--backend", default="cupy", metavar="NAME", help="cupy (default), or numpy to try it out")
-    parser.add_argument("--iterations", type=int, metavar="N", help="of the authors' runs (default: 1500; 3 if quick)")
-    parser.add_argument("--quick", action="store_true", help="little of everything: minutes, without a GPU too")
-    parser.add_argument("--peers", metavar="PYTHON", help="the Python with JAX and kfac-jax, for the benchmark")
     parser.add_argument(
-        "--minutes", type=float, default=math.inf, metavar="M", help="begin nothing that is not over by then, and stop"
+        "--minutes", type=float, default=MINUTES, metavar="M", help=f"end within M minutes (default: {MINUTES:g})"
     )
+    parser.add_argument("--backend", choices=("cupy", "numpy"), default="cupy", help="numpy: to try it without a GPU")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="a new folder (default: validation/results/gpu/DATE-DEVICE)"
+    )
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="gather what must travel in DIR, and run nothing")
     options = parser.parse_args(arguments)
-    iterations = options.iterations
-    if iterations is None:
-        iterations = ITERATIONS["quick" if options.quick else "full"]
-    if iterations < 1 or not options.minutes > 0:
-        raise ValueError(f"--iterations must be ≥ 1 and --minutes > 0; got {iterations} and {options.minutes:g}")
-    arrays.backend(options.backend)  # says what is missing where there is no device
-    end = time.monotonic() + 60 * options.minutes
-    work = Work(options.out, options.quick)
-    todo = all_parts(work, options.backend, iterations, options.peers)
-    work.refuse_other_kind(part.name for part in todo)
-    asked = f"gpu-campaign --backend {options.backend}{' --quick' if work.quick else ''}"
-    ended = dict.fromkeys((part.name for part in todo), "not begun")
+    if options.pack:
+        return pack.main(options.pack)
+    if not 0 < options.minutes < float("inf"):
+        raise ValueError(f"--minutes must be > 0; got {options.minutes:g}")
+    device, now = processes.device_name(options.backend), datetime.now(UTC)
+    folder = options.out or unused(RESULTS / f"{now:%Y-%m-%d}-{slug(device)}")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"--out must be a new or an empty folder, as pages are not mixed; {folder} is not empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = f"python -m validation gpu-campaign --minutes {options.minutes:g} --backend {options.backend}"
+    page = Page(folder, device, command, f"{now:%Y-%m-%d %H:%M} UTC", plan.parts(options.backend))
+    with terminated_as_interrupted():
+        outcomes = run(page, options.minutes, begin + 60 * options.minutes)
+    print(f"{time.monotonic() - begin:.0f} s; {folder / FILE}")
+    return int(any(not outcome.well for outcome in outcomes.values()))
+
+
+def run(page: Page, minutes: float, end: float) -> dict[str, Outcome]:
+    """Run the parts until `end`, by the monotonic clock; the page is there whenever this ends."""
+    outcomes: dict[str, Outcome] = {}
+    for one in page.todo:
+        limit = plan.limit(one, minutes, end - time.monotonic(), last=one is page.todo[-1])
+        if not limit:
+            print(f"{one.title}: not begun, as time is up", flush=True)
+            continue
+        print(f"{one.title}: at most {limit:.0f} s", flush=True)
+        outcomes[one.name] = _run(page, one, limit, outcomes)
+        page.write(outcomes)
+        print(f"  {outcomes[one.name].state}, {outcomes[one.name].seconds:.0f} s", flush=True)
+    return outcomes
+
+
+def _run(page: Page, one: Part, limit: float, outcomes: dict[str, Outcome]) -> Outcome:
+    log(page.folder, one).touch()
+    page.write(outcomes, running=one.name)
+    start = time.monotonic()
     try:
-        for part in todo:
-            ended[part.name] = make(work, part, end - time.monotonic(), asked)
-            print(f"{part.name}: {ended[part.name]}\n", flush=True)
+        return processes.run(one.command, log(page.folder, one), limit)
+    except BaseException:
+        page.write(outcomes | {one.name: Outcome("interrupted", time.monotonic() - start, limit)})
+        raise
+
+
+def slug(device: str) -> str:
+    """A device's name as part of a folder's."""
+    return re.sub("[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def unused(folder: Path) -> Path:
+    """The folder, or that with the first number behind it which is not there yet."""
+    number = 1
+    while (found := folder if number == 1 else folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return found
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Within it, SIGTERM does what Ctrl-C does: what runs is stopped, and the page is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
     finally:
-        text = as_page(work, todo, ended)
-        write_text(work.out / "campaign.md", text)
-    print(text)
-    print(work.out / "campaign.md")
-    return int(any(how != "made" for how in ended.values()))
+        signal.signal(signal.SIGTERM, before)

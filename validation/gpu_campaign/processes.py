@@ -1,85 +1,114 @@
-"""Python processes that are stopped in time, and the hardware they run on."""
+"""Parts as processes, each with a hard limit: whatever becomes of one, the next gets its turn."""
 
 from __future__ import annotations
 
-import math
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from validation.work import machine
+from validation.gpu_campaign.part import CUT, DONE
 
 CLONE = Path(__file__).parents[2]
-GRACE = 30.0
-"""Seconds that a process has to end after it was told to."""
+SAY_WHERE = 2.0
+"""Seconds before its limit at which a process that should have ended is made to say where it is."""
+DESCRIBING = 60.0
+"""Seconds within which a device has to say its name."""
 
 
-class Unfinished(RuntimeError):
-    """A process failed, or was stopped."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a part ended."""
+
+    state: str
+    """"done", "cut" (it ended itself as time was up), or what went wrong."""
+    seconds: float
+    limit: float
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing went wrong."""
+        return self.state in ("done", "cut")
 
 
-def run_python(arguments: Sequence[str], log: Path, seconds: float) -> None:
-    """Run Python in the clone, what it prints going to `log`.
+def run(command: Sequence[str], log: Path, limit: float) -> Outcome:
+    """Run Python with these arguments in the clone, what it prints going to `log`, for at most `limit` seconds.
 
-    Raises
-    ------
-    Unfinished
-        If it fails, or has to be stopped after so many seconds.
+    It is told by `--until` to end a little earlier. At the limit all processes that it started are killed with it.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # in a session of its own, so that Ctrl-C reaches it through here alone, and once
-    with (
-        open(log, "w", encoding="utf-8") as file,
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=CLONE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process,
-    ):
+    start = time.monotonic()
+    until = time.time() + limit - min(2 * SAY_WHERE + 2, limit / 4)
+    with open(log, "wb") as file, _started([*command, "--until", f"{until:.3f}"], file.fileno()) as process:
         try:
-            code = process.wait(None if seconds == math.inf else seconds)
+            code = process.wait(limit - min(SAY_WHERE, limit / 8))
+            state = {DONE: "done", CUT: "cut"}.get(code) or _failure(code)
         except subprocess.TimeoutExpired:
-            raise Unfinished(f"stopped after {seconds:.0f} s, as the time was up") from None
-        finally:
-            _stop(process)
-    if code:
-        raise Unfinished(f"failed with exit code {code}")
+            state = f"stopped at its limit of {limit:.0f} s"
+            # faulthandler then writes where each thread is
+            process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGABRT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(limit - (time.monotonic() - start), 0))
+    return Outcome(state, time.monotonic() - start, limit)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C does, upon which a training run saves itself; if that does not help, at once."""
-    if process.poll() is not None:
-        return
-    # Windows knows no such signal
-    process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+@contextmanager
+def _started(command: Sequence[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, which is killed in the end with all that it started and left running."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=CLONE,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "PYTHONUTF8": "1"},
+        # the head of a group of its own, which Ctrl-C reaches through here alone
+        start_new_session=True,
+    )
     try:
-        process.wait(GRACE)
+        yield process
+    finally:
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        # not even that ends what waits for a driver that does not answer
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(SAY_WHERE)
+
+
+def _failure(code: int) -> str:
+    if code >= 0:
+        return f"failed with exit code {code}"
+    with suppress(ValueError):
+        return f"killed by {signal.Signals(-code).name}"
+    return f"killed by signal {-code}"
+
+
+def device_name(backend: str) -> str:
+    """What the backend's device is called, asked in a process of its own, as even that may hang or crash.
+
+    ValueError, saying what is missing, where there is none.
+    """
+    ask = "import sys; from validation.gpu_campaign import device; print(device.name(sys.argv[1]))"
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", ask, backend],
+            cwd=CLONE,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DESCRIBING,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        process.kill()
-
-
-def hardware(backend: str) -> str:
-    """The machine, and its GPU if that is used."""
-    return machine() if backend == "numpy" else f"{gpu()}; {machine()}"
-
-
-def gpu() -> str:
-    """The GPU in use, and the versions of what drives it."""
-    import cupy
-
-    runtime = cupy.cuda.runtime
-    properties = runtime.getDeviceProperties(cupy.cuda.Device().id)
-    name, memory = properties["name"].decode(), properties["totalGlobalMem"] / 2**30
-    driver, toolkit = (
-        f"{v // 1000}.{v % 1000 // 10}" for v in (runtime.driverGetVersion(), runtime.runtimeGetVersion())
-    )
-    capability = f"compute capability {properties['major']}.{properties['minor']}"
-    return (
-        f"{name}, {memory:.0f} GiB, {capability}; driver for CUDA {driver}, CUDA runtime {toolkit}, "
-        f"CuPy {cupy.__version__}"
-    )
+        raise ValueError(f'backend "{backend}" did not say its name within {DESCRIBING:.0f} s') from None
+    if answer.returncode:
+        said = (answer.stderr.strip().splitlines() or [_failure(answer.returncode)])[-1]
+        raise ValueError(said.removeprefix("ValueError: "))
+    return answer.stdout.strip()
