@@ -29,7 +29,7 @@ def test_the_python_examples_run(capsys):
 
 
 def test_continuous_integration_runs_the_readme_s_command():
-    assert len(re.findall(r"^ +python -m pip install .*&& python -m pytest$", README, re.M)) == 1
+    assert len(re.findall(r"^ +python -m pip install .*&& python -m pytest -n 2$", README, re.M)) == 1
 
 
 def test_files_that_are_named_exist():

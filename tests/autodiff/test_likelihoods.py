@@ -10,7 +10,7 @@ import scipy.stats
 
 from autodiff import LIKELIHOODS, arrays
 from autodiff.arrays import to_numpy
-from autodiff.likelihoods import likelihood
+from autodiff.likelihoods import at_positions, likelihood
 from tests.conftest import assert_close, assert_home, is_float32, random_targets, to, tolerance
 from tests.dense import case_F_R, case_loss, case_mean
 
@@ -212,3 +212,54 @@ def test_targets_out_of_range():
 def test_targets_that_are_not_numbers(R):
     with pytest.raises(ValueError, match=r"Y\[0, 1\]"):
         R.check_targets(np.array([[0.5, np.nan]]))
+
+
+# --- several positions -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [2, 4])
+def test_positions_are_independent(like, rng, R, d):
+    """Values of 3 positions are those of the positions alone; L is their sum."""
+    T, m = 3, 5
+    z, v = rng.standard_normal((m, T, d)), rng.standard_normal((2, m, T, d))
+    Y = probabilities_as_targets(rng, R.name, m * T, d).reshape(m, T, d)
+    several, there, y = at_positions(R, T), to(like, z.reshape(m, -1)), to(like, Y.reshape(m, -1))
+
+    def alone(function, *operands):
+        return np.stack([function(*(x[..., t, :] for x in operands)) for t in range(T)], axis=-2)
+
+    assert_close(several.loss(there, y), alone(lambda z, y: R.loss(z, y)[:, None], z, Y).sum((-1, -2)), like)
+    for name, operands in (
+        ("mean", (z,)),
+        ("derivative", (z, Y)),
+        ("fisher_product", (z, v)),
+        ("fisher_root_product", (z, v)),
+    ):
+        found = getattr(several, name)(*(to(like, x.reshape(*x.shape[:-2], -1)) for x in operands))
+        expected = alone(getattr(R, name), *operands)
+        assert_close(found, expected.reshape(*expected.shape[:-2], -1), like)
+    assert several.constant(T * d) == pytest.approx(T * R.constant(d))
+    assert at_positions(R, 1) is R
+
+
+def test_samples_of_positions_follow_the_distribution(rng, R):
+    T, d, m = 2, 3, 40_000
+    z = np.broadcast_to(rng.standard_normal(T * d), (m, T * d)).copy()
+    several = at_positions(R, T)
+    y = several.sample(z, (1, 2))
+    assert y.shape == z.shape
+    np.testing.assert_allclose(y.mean(0), several.mean(z)[0], atol=5 / np.sqrt(m))
+    # positions do not depend on each other
+    first, second = y[:, :d] - y[:, :d].mean(0), y[:, d:] - y[:, d:].mean(0)
+    assert np.abs(first.T @ second / m).max() < 5 / np.sqrt(m)
+
+
+def test_targets_of_positions_are_checked():
+    R = at_positions(LIKELIHOODS["categorical"], 2)
+    good = np.array([[1.0, 0, 0, 1]])
+    R.check_targets(good)
+    assert float(R.excess(good)) <= 1e-12 and R.mistakes(np.array([[2.0, 1, 2, 1]]), good) == 0.5
+    bad = np.array([[1.0, 0, 0, 1], [1, 0, 0.5, 0]])
+    assert float(R.excess(bad)) == 0.5
+    with pytest.raises(ValueError, match=r"row 1 of Y, position 1, sums to 0\.5"):
+        R.check_targets(bad)

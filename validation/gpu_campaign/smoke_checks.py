@@ -196,6 +196,9 @@ ARRAYS: dict[str, Check] = {
     "inverse_square_root": _inverse_square_root,
     "eigh": _eigh,
     "symmetric_operator": _symmetric_operator,
+    "device_memory": lambda like: [
+        (arrays.device_memory("numpy" if is_numpy(like) else "cupy") is None) == is_numpy(like)
+    ],
 }
 """For every public function of autodiff.arrays."""
 
