@@ -1,10 +1,11 @@
 """Measures seconds an iteration, where they go, how much of the machine they use, and how they grow.
 
-K-FAC with each inverse on the networks of §13, the bare gradient, a step of SGD and the machine's own matrix product
-take turns, round after round, and with --peers JAX and kfac-jax with them. Seconds are over whole cycles of 20
-iterations, after the first 20. Work is counted from shapes (flops.py): a symmetric product half, the inverse of an n×n
-factor n³, a symmetric eigenproblem 9n³. Settings are the presets `paper` and `authors`, and `whole` for τ₁ = τ₂ = 1
-with T₃ = 20, which is the work that kfac-jax does; the mini-batch stays as it is.
+K-FAC with each inverse on the networks of §13 and on a convolutional classifier, the bare gradient, a step of SGD and
+the machine's own matrix product take turns, round after round, and with --peers JAX and kfac-jax with them. Seconds are
+over whole cycles of 20 iterations, after the first 20. Work is counted from shapes (flops.py), of fully connected
+networks: a symmetric product half, the inverse of an n×n factor n³, a symmetric eigenproblem 9n³. Settings are the
+presets `paper` and `authors`, and `whole` for τ₁ = τ₂ = 1 with T₃ = 20, which is the work that kfac-jax does; the
+mini-batch stays as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from kfac_ref.data.files import write_text
 from kfac_ref.machine import blas_warning
 from validation.benchmark import drawing, processes, rounds, scaling, tables
 from validation.benchmark.peer import Peer
-from validation.benchmark.problems import MINIBATCHES, NETWORKS, SETTINGS, load
+from validation.benchmark.problems import CONV, CONV_MINIBATCHES, MINIBATCHES, NETWORKS, SETTINGS, load
 from validation.benchmark.rounds import Group
 from validation.benchmark.scaling import Point
 from validation.figures.drawn import as_text
@@ -63,7 +64,7 @@ def measure(only: Sequence[str], minibatches: Sequence[int], backend: str, peers
             alone["memory"] = processes.memory(name, "block-diagonal", MAIN[1])
             alone["peer_memory"] = processes.peer_memory(peers, problem, MAIN[1]) if peers else None
             alone["start"] = [processes.start(name) for _ in range(STARTS)]
-        for m in minibatches:
+        for m in CONV_MINIBATCHES if name == CONV else minibatches:
             settings, cycles = (tuple(SETTINGS), 3) if (name, m) == MAIN else (("paper",), 1)
             with (
                 Peer(peers) if peers else nullcontext() as peer,

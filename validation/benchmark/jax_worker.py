@@ -24,7 +24,7 @@ import numpy as np
 from jax import Array
 
 Parameters = list[tuple[Array, Array]]
-"""Weights of shape (inputs, outputs) and biases, layer by layer."""
+"""Weights (inputs, outputs), of a convolution (rows, columns, channels, outputs), and biases, layer by layer."""
 Minibatch = tuple[Array, Array]
 Loss = Callable[[Parameters, Minibatch], Array]
 
@@ -67,6 +67,33 @@ def objective(activations: Sequence[str], likelihood: str, eta: float) -> Loss:
     return evaluate
 
 
+def convolutional(network: Sequence[Mapping[str, Any]], eta: float) -> Loss:
+    """The same for a classifier of valid convolutions, average pools that do not overlap, and dense layers."""
+
+    def evaluate(parameters: Parameters, minibatch: Minibatch) -> Array:
+        (a, Y), left, squares = minibatch, list(parameters), 0.0
+        for layer in network:
+            if layer["kind"] == "average-pool":
+                h, w = layer["size"]
+                a = a.reshape(a.shape[0], a.shape[1] // h, h, a.shape[2] // w, w, a.shape[3]).mean(axis=(2, 4))
+            elif layer["kind"] == "flatten":
+                a = a.transpose(0, 3, 1, 2).reshape(a.shape[0], -1)
+            else:
+                w, b = left.pop(0)
+                squares += jnp.vdot(w, w) + jnp.vdot(b, b)
+                if layer["kind"] == "conv":
+                    names = ("NHWC", "HWIO", "NHWC")
+                    s = jax.lax.conv_general_dilated(a, w, layer["stride"], "VALID", dimension_numbers=names) + b
+                else:
+                    s = a @ w + b
+                a = ACTIVATIONS[layer["activation"]](s)
+        kfac_jax.register_softmax_cross_entropy_loss(a, Y)
+        cases = -jnp.sum(Y * jax.nn.log_softmax(a), axis=1)
+        return jnp.mean(cases) + 0.5 * eta * squares
+
+    return evaluate
+
+
 class Training:
     """A run of kfac-jax's optimizer, with everything compiled that it will need.
 
@@ -75,8 +102,8 @@ class Training:
     loss : callable
     parameters : list
         Where it starts. They are copied.
-    X : np.ndarray
-        All cases, inputs and targets at once.
+    X, Y : np.ndarray
+        All cases.
     eta : float
     options : mapping
         Of `kfac_jax.Optimizer`, besides `ADAPTIVE`.
@@ -97,6 +124,7 @@ class Training:
         loss: Loss,
         parameters: Parameters,
         X: np.ndarray,
+        Y: np.ndarray,
         eta: float,
         options: Mapping[str, Any],
         minibatches: Sequence[tuple[int, int]],
@@ -104,16 +132,16 @@ class Training:
     ) -> None:
         options = ADAPTIVE | dict(options)
         self.optimizer = kfac_jax.Optimizer(jax.value_and_grad(loss), l2_reg=eta, **options)
-        self.X, self.minibatches, self.seed = X, minibatches, seed
+        self.X, self.Y, self.minibatches, self.seed = X, Y, minibatches, seed
         # drawing nothing where all cases take part, as the mini-batch is on the device already
-        self.whole = self._on_device(X) if min(m for _, m in minibatches) >= len(X) else None
+        self.whole = self._on_device(slice(None)) if min(m for _, m in minibatches) >= len(X) else None
         self.key = jax.random.PRNGKey(seed)
         jax.random.fold_in(self.key, 0)
         self.start = jax.tree_util.tree_map(jnp.array, parameters)
         begin = time.perf_counter()
         for m in sorted({min(m, len(X)) for _, m in minibatches}):
-            self._compile(self._on_device(X[:m]), options[INTERVAL], options.get(PERIOD, 1))
-        self._restart(self.whole or self._on_device(X[: minibatches[0][1]]))
+            self._compile(self._on_device(slice(m)), options[INTERVAL], options.get(PERIOD, 1))
+        self._restart(self.whole or self._on_device(slice(minibatches[0][1])))
         self.compile_seconds = time.perf_counter() - begin
 
     def _compile(self, minibatch: Minibatch, interval: int, period: int) -> None:
@@ -132,16 +160,16 @@ class Training:
         self.state = self.optimizer.init(self.parameters, self.key, minibatch)
         jax.block_until_ready((self.parameters, self.state))
 
-    def _on_device(self, X: np.ndarray) -> Minibatch:
-        x = jax.device_put(np.ascontiguousarray(X))
-        return x, x
+    def _on_device(self, cases: Any) -> Minibatch:
+        x = jax.device_put(np.ascontiguousarray(self.X[cases]))
+        return x, x if self.Y is self.X else jax.device_put(np.ascontiguousarray(self.Y[cases]))
 
     def _minibatch(self) -> Minibatch:
         if self.whole is not None:
             return self.whole
         m = next(m for first, m in reversed(self.minibatches) if first <= self.k + 1)
         rows = np.random.default_rng([self.seed, MINIBATCHES, self.k + 1]).choice(len(self.X), m, replace=False)
-        return self._on_device(self.X[rows])
+        return self._on_device(rows)
 
     def step(self) -> Array:
         """Begin an iteration; the loss before it, which is there when it is done."""
@@ -188,16 +216,39 @@ class Worker:
                 raise ValueError(f"no activation {name!r}, expected one of {', '.join(ACTIVATIONS)}")
         if likelihood not in ("bernoulli", "gaussian"):
             raise ValueError(f"no likelihood {likelihood!r}, expected bernoulli or gaussian")
-        self.loss, self.eta, self.X, self.training = objective(activations, likelihood, eta), eta, np.load(X), None
+        self.loss, self.eta, self.training = objective(activations, likelihood, eta), eta, None
+        self.X = self.Y = np.load(X)
         arrays = [np.load(path) for path in parameters]
         self.parameters = [(jnp.asarray(W[:, :-1].T), jnp.asarray(W[:, -1])) for W in arrays]
+
+    def prepare_convolutional(
+        self, network: Sequence[Mapping[str, Any]], eta: float, X: str, Y: str, parameters: Sequence[str]
+    ) -> None:
+        """A classifier of images X (m, c, H, W), its layers as kfac-ref describes them, W_i as it has them."""
+        self.loss, self.eta, self.training = convolutional(network, eta), eta, None
+        self.X, self.Y = np.ascontiguousarray(np.load(X).transpose(0, 2, 3, 1)), np.load(Y)
+        self.parameters = []
+        for layer, path in zip((x for x in network if "out" in x), parameters, strict=True):
+            W = np.load(path)
+            w = W[:, :-1].T
+            if layer["kind"] == "conv":
+                w = w.reshape(-1, *layer["kernel"], len(W)).transpose(1, 2, 0, 3)
+            self.parameters.append((jnp.asarray(w), jnp.asarray(W[:, -1])))
+
+    def value(self) -> float:
+        """The loss on all cases."""
+        return float(self.loss(self.parameters, self._cases()))
+
+    def _cases(self) -> Minibatch:
+        x = jnp.asarray(self.X)
+        return x, x if self.Y is self.X else jnp.asarray(self.Y)
 
     def gradient(self, repeats: int) -> list[float]:
         """Seconds of the loss and its gradient on all cases, again and again, compiled before."""
         function = jax.jit(jax.value_and_grad(self.loss))
-        x = jnp.asarray(self.X)
-        jax.block_until_ready(function(self.parameters, (x, x)))
-        return [_seconds(lambda: function(self.parameters, (x, x))) for _ in range(repeats)]
+        cases = self._cases()
+        jax.block_until_ready(function(self.parameters, cases))
+        return [_seconds(lambda: function(self.parameters, cases)) for _ in range(repeats)]
 
     def sgd(self, repeats: int) -> list[float]:
         """The same of a step of SGD with Nesterov momentum, its buffers donated."""
@@ -210,20 +261,20 @@ class Worker:
             return add(lambda w, v: w + v, parameters, velocity), velocity
 
         function = jax.jit(step, donate_argnums=(0, 1))
-        x = jnp.asarray(self.X)
+        cases = self._cases()
         now = add(jnp.array, self.parameters), add(jnp.zeros_like, self.parameters)
-        now = jax.block_until_ready(function(*now, (x, x)))
+        now = jax.block_until_ready(function(*now, cases))
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
-            now = jax.block_until_ready(function(*now, (x, x)))
+            now = jax.block_until_ready(function(*now, cases))
             times.append(time.perf_counter() - start)
         return times
 
     def begin(self, options: Mapping[str, Any], minibatches: Sequence[tuple[int, int]], seed: int) -> float:
         """Begin a run of kfac-jax; the seconds that compiling took."""
         self.training = None  # two at once would need twice the memory
-        self.training = Training(self.loss, self.parameters, self.X, self.eta, options, minibatches, seed)
+        self.training = Training(self.loss, self.parameters, self.X, self.Y, self.eta, options, minibatches, seed)
         return self.training.compile_seconds
 
     def kfac(self, iterations: int) -> list[float]:

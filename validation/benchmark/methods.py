@@ -88,7 +88,10 @@ def kfac(problem: Problem, settings: Settings) -> Method:
 
 def peers(peer: Peer, problem: Problem, m: int) -> dict[str, Method]:
     """JAX's gradient and SGD, and kfac-jax, on the same network, parameters and a mini-batch of the same cases."""
-    prepare(peer, problem, loop.minibatch(problem.data, 0, 1, m).X)
+    if problem.network.fully_connected:
+        prepare(peer, problem, loop.minibatch(problem.data, 0, 1, m).X)
+    else:
+        prepare_convolutional(peer, problem, m)
 
     def asked(ask: Callable[[int], list[float]]) -> Method:
         return lambda count, split: [{"seconds": seconds} for seconds in ask(count)]
@@ -101,6 +104,18 @@ def prepare(peer: Peer, problem: Problem, X: Array) -> None:
     network, parameters = problem.network, [arrays.to_numpy(W) for W in problem.parameters]
     names = [a.name for a in network.activations]
     peer.prepare(network.sizes, names, network.likelihood.name, arrays.to_numpy(X), parameters)
+
+
+def prepare_convolutional(peer: Peer, problem: Problem, m: int) -> None:
+    """Hand a convolutional classifier over. ArithmeticError if its loss there is not the same as here."""
+    network, parameters = problem.network, [arrays.to_numpy(W) for W in problem.parameters]
+    batch = loop.minibatch(problem.data, 0, 1, m)
+    X = arrays.to_numpy(batch.X).reshape(m, *network.input)
+    peer.prepare_convolutional(network.description()["network"], X, arrays.to_numpy(batch.Y), parameters)
+    value, _ = loss_and_gradient(ForwardPass(network, problem.parameters, batch.X), batch.Y, Settings().eta)
+    ours, theirs = float(read_scalars(value.h)[0]), peer.value()
+    if not abs(ours - theirs) <= 1e-4 * abs(ours):
+        raise ArithmeticError(f"the loss of {problem.name} is {ours} here and {theirs} in JAX")
 
 
 def _repeated(once: Callable[[], object], like: Array) -> Method:

@@ -125,6 +125,38 @@ class Peer:
             "prepare", activations=list(activations), likelihood=likelihood, eta=eta, X=files[0], parameters=files[1:]
         )
 
+    def prepare_convolutional(
+        self,
+        network: Sequence[Mapping[str, Any]],
+        X: np.ndarray,
+        Y: np.ndarray,
+        parameters: Sequence[np.ndarray],
+        eta: float = 1e-5,
+    ) -> None:
+        """Hand over a convolutional classifier, its layers as `Network.description` has them, and one mini-batch.
+
+        Parameters
+        ----------
+        network : sequence of mappings
+            Convolutions without padding, average pools that do not overlap, flatten and dense layers, with biases.
+        X : array (cases, c, H, W)
+        Y : array (cases, d_ℓ)
+            One-hot.
+        parameters : sequence of arrays
+            W_i.
+        eta : float
+            The ℓ₂ coefficient.
+        """
+        files = [self._save("X", X), self._save("Y", Y)]
+        files += [self._save(f"W_{i}", W) for i, W in enumerate(parameters, start=1)]
+        self.layers, self.cases, self._begun = len(parameters), len(X), False
+        layers = [dict(layer) for layer in network]
+        self.ask("prepare_convolutional", network=layers, eta=eta, X=files[0], Y=files[1], parameters=files[2:])
+
+    def value(self) -> float:
+        """The loss on the mini-batch that was handed over, the ℓ₂ term included."""
+        return self.ask("value")
+
     def gradient(self, repeats: int) -> list[float]:
         """Seconds of the loss and its gradient, compiled before, again and again."""
         return self.ask("gradient", repeats=repeats)

@@ -15,11 +15,13 @@ from autodiff.network import Network, Parameters
 from kfac_ref.data.fetching import FetchError
 from kfac_ref.settings import Settings, preset
 from kfac_ref.training import loop
-from kfac_ref.training.experiment import AUTOENCODERS, Prepared, prepare
+from kfac_ref.training.experiment import AUTOENCODERS, Experiment, Prepared, prepare
 from validation import reference_run
 
-NETWORKS = ("mnist", "curves", "faces")
+CONV = "conv"
+NETWORKS = ("mnist", "curves", "faces", CONV)
 MINIBATCHES = (250, 1000, 4000, 8000)
+CONV_MINIBATCHES = (250,)
 SETTINGS = {"paper": Settings(), "authors": preset("authors"), "whole": Settings(tau1=1.0, tau2=1.0)}
 """The presets, and τ₁ = τ₂ = 1 with T₃ = 20: the work that kfac-jax does. The mini-batch stays as it is."""
 
@@ -37,7 +39,10 @@ class Problem:
 
 
 def load(name: str, backend: str) -> Problem:
-    """A network of §13 with its data, or with random ones if they are not here and cannot be fetched."""
+    """A network of §13 with its data, or the convolutional classifier of Fashion-MNIST that is trained by name; with
+    random data if they are not here and cannot be fetched."""
+    if name == CONV:
+        return _convolutional(backend)
     described = reference_run.experiment(name, backend=backend)
     try:
         return _problem(name, prepare(described), made_up=False)
@@ -49,6 +54,19 @@ def load(name: str, backend: str) -> Problem:
             np.savez(path, X=_random_cases(max(MINIBATCHES), sizes[0]))
             described = replace(described, data=str(path), network=sizes, likelihood=likelihood)
             return _problem(name, prepare(described), made_up=True)
+
+
+def _convolutional(backend: str) -> Problem:
+    described = Experiment(data="fashion", network="conv", backend=backend, constants={})
+    try:
+        return _problem(CONV, prepare(described), made_up=False)
+    except FetchError:
+        cases = max(CONV_MINIBATCHES)
+        labels = np.random.default_rng(1).integers(10, size=cases)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "random.npz")
+            np.savez(path, X=_random_cases(cases, 784).reshape(cases, 1, 28, 28), Y=labels)
+            return _problem(CONV, prepare(replace(described, data=str(path), likelihood="categorical")), made_up=True)
 
 
 def random_autoencoder(sizes: Sequence[int], cases: int, backend: str) -> Problem:

@@ -84,25 +84,26 @@ def measure(
     called after each round.
     """
     chosen = {name(s, inverse): problems.settings(s, inverse, m) for s in settings for inverse in INVERSES}
-    sizes, X = problem.network.sizes, problem.data.X
+    network, X = problem.network, problem.data.X
     ways: dict[str, Method] = {
         methods.MATMUL: methods.matmul(X),
         methods.GRADIENT: methods.gradient(problem, m),
         methods.SGD_STEP: methods.sgd(problem, m),
         **{label: methods.kfac(problem, s) for label, s in chosen.items()},
     }
-    counts = {
-        methods.MATMUL: {"product": 2.0 * methods.SIDE**3},
-        methods.GRADIENT: {"gradient": flops.gradient(sizes, m)},
-        methods.SGD_STEP: {"gradient": flops.gradient(sizes, m)},
-        **{label: flops.mean_over_cycle(sizes, m, s) for label, s in chosen.items()},
-    }
+    counts = {methods.MATMUL: {"product": 2.0 * methods.SIDE**3}}
+    if network.fully_connected:
+        counts |= {
+            methods.GRADIENT: {"gradient": flops.gradient(network.sizes, m)},
+            methods.SGD_STEP: {"gradient": flops.gradient(network.sizes, m)},
+            **{label: flops.mean_over_cycle(network.sizes, m, s) for label, s in chosen.items()},
+        }
     if peer:
         ways |= methods.peers(peer, problem, m)
     # to tell stages apart on another device it must be waited for after each, which costs time of its own
     apart = not is_numpy(X)
     # the BLAS has nothing to do for arrays that are not on the host
-    with at_full_speed(1 if apart else max(sizes)) as threads:
+    with at_full_speed(1 if apart else network.widest) as threads:
         _in_turn(ways, 1, False, advance)
         rows = _in_turn(ways, cycles, not apart, advance)
         split = _in_turn(ways, 1, True, advance) if apart else rows

@@ -62,12 +62,23 @@ def rates(groups: Sequence[Group]) -> list[Row]:
 def ratios(
     groups: Sequence[Group], memory: int | None, peer_memory: int | None, start: Sequence[float] | None
 ) -> list[Row]:
-    """What matters most in a line each, on MNIST with mini-batches of 1000: what could be measured of it."""
+    """What matters most in a line each, on MNIST with mini-batches of 1000, then of the convolutional network: what
+    could be measured of it."""
+    groups_by_name = {(group.network, group.m): group.measured for group in groups}
+    found = groups_by_name.get(("mnist", 1000), {})
+    rows = _ratios(found)
+    rows += [row | {"what": f"conv, m = 250: {row['what']}"} for row in _ratios(groups_by_name.get(("conv", 250), {}))]
+    if memory:
+        what = f"{DIAGONAL}, peak memory with all cases, GB" + ", over kfac-jax's" * bool(peer_memory)
+        rows.append(_ratio(what, memory / 1e9, peer_memory / 1e9 if peer_memory else None))
+    if start:
+        rows.append(_ratio("from the command to the end of the first iteration, median, s", median(start), None))
+    return rows
+
+
+def _ratios(found: dict[str, Measured]) -> list[Row]:
+    """Of one network and mini-batch."""
     rows: list[Row] = []
-    found: dict[str, Measured] = {}
-    for group in groups:
-        if (group.network, group.m) == ("mnist", 1000):
-            found = group.measured
     for ours, theirs, of in (
         (GRADIENT, JAX_GRADIENT, "median"),
         (SGD_STEP, JAX_SGD, "median"),
@@ -81,7 +92,7 @@ def ratios(
             other = "median" if theirs == GRADIENT else of
             what = f"{ours}, {of} seconds, over {'own bare ' if theirs == GRADIENT else ''}{theirs}'s {other}"
             rows.append(_ratio(what, getattr(found[ours], of), getattr(found[theirs], other)))
-    if DIAGONAL in found:
+    if DIAGONAL in found and found[DIAGONAL].flops:
         product = found[MATMUL]
         what = f"{DIAGONAL}, GFLOP/s by the mean, over {MATMUL}'s by the median"
         rows.append(
@@ -91,11 +102,6 @@ def ratios(
                 sum(product.flops.values()) / product.median / 1e9,
             )
         )
-    if memory:
-        what = f"{DIAGONAL}, peak memory with all cases, GB" + ", over kfac-jax's" * bool(peer_memory)
-        rows.append(_ratio(what, memory / 1e9, peer_memory / 1e9 if peer_memory else None))
-    if start:
-        rows.append(_ratio("from the command to the end of the first iteration, median, s", median(start), None))
     return rows
 
 
