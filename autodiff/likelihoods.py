@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,12 @@ class Likelihood:
     """y (m, d) drawn from R_{y|z}: a function of z and the noise."""
     mistakes: Callable[[Array, Array], Array] | None = None
     """Where classes are predicted: per case, (m,), whether the likeliest is not that of y."""
+
+    def __reduce__(self) -> tuple[Callable[..., Likelihood], tuple[Any, ...]]:
+        # a row of the table is pickled by its name: its functions may be lambdas, which cannot be
+        if LIKELIHOODS.get(self.name) is self:
+            return _named, (self.name,)
+        return Likelihood, tuple(getattr(self, f.name) for f in fields(self))
 
     def nll(self, z: Array, y: Array) -> Array:
         """−log r(y|z) per case, (m,), constants included."""
@@ -191,6 +198,10 @@ LIKELIHOODS: dict[str, Likelihood] = {
         ),
     )
 }
+
+
+def _named(name: str) -> Likelihood:
+    return LIKELIHOODS[name]
 
 
 def likelihood(name_or_likelihood: str | Likelihood) -> Likelihood:

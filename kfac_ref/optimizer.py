@@ -138,9 +138,8 @@ class KFAC:
         TypeError
             If X, Y or `sampled` are not arrays of the library, dtype and device of the parameters.
         """
+        check_input(self.network, state.parameters, batch)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        self.network.check_parameters(state.parameters)
-        self.network.check_batch(batch.X, batch.Y, state.parameters[0])
         forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
 
         # 1. the gradient
@@ -261,6 +260,14 @@ class KFAC:
             return parameters
         xi = min(1 - 1 / count, self.settings.xi_max)
         return [combination(xi, a, 1 - xi, W) for a, W in zip(state.averaged, parameters, strict=True)]
+
+
+def check_input(network: Network, parameters: Parameters, batch: Batch) -> None:
+    """TypeError unless `batch` has X and Y, arrays like the parameters; ValueError unless all shapes fit."""
+    if not (hasattr(batch, "X") and hasattr(batch, "Y")):
+        raise TypeError(f"batch is a {type(batch).__name__}, expected a kfac_ref.Batch(X, Y)")
+    network.check_parameters(parameters)
+    network.check_batch(batch.X, batch.Y, parameters[0])
 
 
 def sampled_targets(state: State, forward_pass: ForwardPass, cases: int) -> targets.Targets:
