@@ -1,0 +1,134 @@
+"""An autoencoder with scikit-learn's interface of a transformer."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from autodiff.arrays import Array, namespace
+from autodiff.network import Network
+from autodiff.passes import forward
+from kfac_ref.data.scaling import Scaling
+from kfac_ref.estimators.base import Estimator
+from kfac_ref.estimators.cases import Cases
+
+
+class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
+    """A network that K-FAC trains to reproduce its inputs from a code of few numbers.
+
+    DOC
+    """
+
+    _takes_sparse = False
+    _parameter_constraints: ClassVar[dict[str, Any]] = Estimator._parameter_constraints | {
+        "likelihood": [StrOptions({"gaussian", "bernoulli"})]
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (64, 2),
+        activation: str = "tanh",
+        *,
+        likelihood: str = "gaussian",
+        alpha: float = 1.0,
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        tol: float = 1e-3,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        inverse: str = "block-diagonal",
+        damping: float = 1.0,
+        standardize: bool = True,
+        settings: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            alpha=alpha,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            inverse=inverse,
+            damping=damping,
+            standardize=standardize,
+            settings=settings,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.likelihood = likelihood
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> KFACAutoencoder:
+        """Fit the network to X (N, features); y is ignored."""
+        return self._fit(X, once=False)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> KFACAutoencoder:
+        """One iteration, on a mini-batch of these cases (all of them up to `batch_size`)."""
+        return self._fit(X, once=True)
+
+    def _fit(self, X: Any, once: bool) -> KFACAutoencoder:
+        fresh = not self._goes_on(once)
+        X = self._checked(X, reset=fresh)
+        if fresh:
+            self._inputs = self._scaling(X) if self.likelihood == "gaussian" else Scaling.none(X.shape[1], X)
+        X = self._inputs.apply(X)
+        hidden = self._hidden()
+        if not hidden:
+            raise ValueError("hidden_layer_sizes must have the code's size at least, got [].")
+        sizes = [X.shape[1], *hidden, *hidden[-2::-1], X.shape[1]]
+        activations = [self.activation] * (len(sizes) - 2)
+        self._code = len(hidden)
+        activations[self._code - 1] = "identity"
+        self._n_features_out = hidden[-1]
+        return self._train(Network(sizes, activations, self.likelihood), Cases(X, X, None), once=once)
+
+    def transform(self, X: Any) -> Array:
+        """The codes (N, code) of X (N, features)."""
+        return self._code_of(X, "transform")
+
+    def _code_of(self, X: Any, method: str) -> Array:
+        check_is_fitted(self)
+        W = self._state.averaged
+        X = self._inputs.apply(self._like(self._checked(X, reset=False), W[0], method))
+        network = self._kfac.network
+        encoder = Network(network.sizes[: self._code + 1], network.activations[: self._code], "gaussian")
+        return forward(encoder, W[: self._code], X).z
+
+    def inverse_transform(self, X: Any) -> Array:
+        """What the network makes of codes (N, code): (N, features)."""
+        check_is_fitted(self)
+        W, network = self._state.averaged, self._kfac.network
+        codes = self._like(check_array(X, dtype=self._floating(X)), W[0], "inverse_transform")
+        if codes.shape[1] != network.sizes[self._code]:
+            raise ValueError(f"X has {codes.shape[1]} columns, expected codes of {network.sizes[self._code]} numbers")
+        decoder = Network(network.sizes[self._code :], network.activations[self._code :], network.likelihood)
+        z = forward(decoder, W[self._code :], codes).z
+        return self._inputs.undo(decoder.likelihood.mean(z))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """R² of the reconstruction: the fraction of the variance of X (N, features), over all columns, that is kept.
+
+        y is ignored.
+        """
+        codes = self._code_of(X, "score")
+        X = self._like(self._checked(X, reset=False), codes, "score")
+        xp = namespace(X)
+        rest, whole = X - self.inverse_transform(codes), X - xp.mean(X, axis=0)
+        return 1 - float(xp.sum(rest**2)) / float(xp.sum(whole**2))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

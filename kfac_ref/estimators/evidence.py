@@ -1,0 +1,54 @@
+"""How strongly weights are to be held small, as the data have it: MacKay's evidence with K-FAC's Fisher.
+
+With a Gaussian prior of precision β on every weight, and the Laplace approximation of the posterior around θ, the
+evidence is largest where (MacKay 1992, *A practical Bayesian framework for backpropagation networks*)
+
+    β ‖θ‖² = γ,  γ = Σ e/(e + β) over the eigenvalues e of N F,
+
+the number of well-determined parameters. Those of a Kronecker block Ā⊗G are the products of the factors' own. With the
+Gaussian likelihood, whose variance is 1 here, the data's variance σ² around what is predicted is estimated too, with
+N − γ degrees of freedom: the objective divided by σ² is what the prior stands beside, so that α = βσ².
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autodiff.arrays import inner, read_scalars, to_numpy
+from autodiff.network import Network
+from kfac_ref.optimizer import State
+
+AT = (10, 20, 30)
+"""Iterations after which α is set anew: the first when the factors are those of a fit and not of its beginning."""
+SHARE = 0.25
+BOUNDS = 0.03, 30.0
+"""Of α = ηN: what the evidence says of a fit that has hardly begun, or that has no error left, is not believed."""
+
+
+def eta(network: Network, state: State, error: float, cases: int, eta: float) -> float:
+    """The ℓ₂ coefficient η that the evidence suggests, from the factors of a training in progress.
+
+    Parameters
+    ----------
+    network : Network
+    state : State
+        With factors.
+    error : float
+        ‖y − E[y|z]‖², mean over cases.
+    cases : int
+        N.
+    eta : float
+        The present one.
+    """
+    assert state.factors is not None
+    factors, N, alpha = state.factors.explicit, cases, eta * cases
+    determined = 0.0
+    for i in range(1, network.layers + 1):
+        a, g = (np.linalg.eigvalsh(to_numpy(M)).clip(0) for M in (factors.A[i - 1, i - 1], factors.G[i, i]))
+        e = N * np.multiply.outer(a, g)
+        determined += float(np.sum(e / (e + alpha))) if alpha > 0 else float(np.count_nonzero(e))
+    variance = 1.0
+    if network.likelihood.name == "gaussian":
+        variance = error / network.sizes[-1] * N / max(N - determined, 0.1 * N)
+    (norm,) = read_scalars(inner(state.averaged, state.averaged))
+    return float(np.clip(SHARE * determined * variance / float(norm), *BOUNDS)) / N
