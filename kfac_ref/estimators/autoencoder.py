@@ -19,7 +19,61 @@ from kfac_ref.estimators.cases import Cases
 class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
     """A network that K-FAC trains to reproduce its inputs from a code of few numbers.
 
-    DOC
+    `transform` gives the codes, `inverse_transform` what the network makes of codes.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Of the encoder; the last is the code's, whose units are linear. The decoder mirrors it.
+    activation : {"relu", "tanh", "logistic", "softplus", "identity"}
+        Of the hidden layers.
+    likelihood : {"gaussian", "bernoulli"}
+        Of the inputs: "bernoulli" for those in [0, 1], which are then not standardised.
+    alpha : float or "auto"
+        The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
+        begins with 1, and after iterations 10, 20 and 30 takes what the data suggest: a share of MacKay's evidence
+        estimate, from K-FAC's factors. `alpha_` is what it ended with. `partial_fit` leaves "auto" at 1.
+    batch_size : int or "auto"
+        Cases in a mini-batch; "auto" is min(1000, N).
+    max_iter : int
+        The most iterations. One of K-FAC's does about what an epoch does elsewhere, so that it is no warning to
+        reach them.
+    tol, n_iter_no_change : float, int
+        Training stops when the last `n_iter_no_change` iterations have improved the objective by less than a fraction
+        `tol`; with `early_stopping`, when as many in a row did not improve the held-out loss by `tol`.
+    early_stopping, validation_fraction : bool, float
+        Whether such a part of the cases is held out, and the parameters that predict it best are kept.
+        `validation_scores_` are its mean log-likelihoods: accuracies of few cases are too often equal to choose by.
+    inverse : {"block-diagonal", "block-tridiagonal"}
+        The approximation of the inverse Fisher (§4.2, §4.3).
+    damping : float
+        λ₀, which adapts (§6.5).
+    standardize : bool
+        Whether inputs are brought to mean 0 and variance 1 before, and predictions back after.
+    settings : dict, optional
+        Other constants of Algorithm 2, by their names in `kfac_ref.Settings`.
+    warm_start : bool
+        Whether `fit` goes on where the last one ended.
+    random_state : int, RandomState or None
+        Of initial parameters, mini-batches, targets sampled for the Fisher, and what is held out. An int repeats a fit
+        bit for bit on the same machine.
+    verbose : bool
+        Whether each iteration's loss is printed.
+
+    Attributes
+    ----------
+    alpha_, n_iter_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_
+        As of scikit-learn's networks; the loss is h with its penalty, on the mini-batch, before each iteration.
+    coefs_, intercepts_ : list of array
+        Of each layer, (d_{i−1}, d_i) and (d_i,), for standardised inputs: the averaged iterate θ̄ (§13).
+    n_features_in_, feature_names_in_, n_layers_, n_outputs_
+
+    Notes
+    -----
+    `solver`, learning rates, momenta and `shuffle` of scikit-learn's networks are absent: Algorithm 2 has none of them,
+    and draws the cases of each mini-batch anew.
+
+    With scikit-learn's array API dispatch on, all runs in the library and on the device of X.
     """
 
     _takes_sparse = False

@@ -27,7 +27,7 @@ from kfac_ref import machine
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators import evidence
 from kfac_ref.estimators.cases import Cases, outputs, scaling_of
-from kfac_ref.optimizer import KFAC, Diverged, State, refreshed
+from kfac_ref.optimizer import KFAC, Diverged, Record, State, refreshed
 from kfac_ref.settings import INVERSES, preset
 from kfac_ref.training.stopping import Patience, Plateau
 
@@ -37,12 +37,16 @@ MINIBATCH = 1000
 
 
 class Estimator(BaseEstimator):
-    """The parameters of all, whose defaults are the subclasses', and the loop."""
+    """The parameters of all, with the defaults of those that predict targets, and the loop."""
 
     _takes_sparse = True
     _inputs: Scaling
     _state: State
+    _sound: State
+    """The last from which h was found to be finite."""
     _kfac: KFAC
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -65,23 +69,23 @@ class Estimator(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any,
-        activation: str,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
         *,
-        alpha: float | str,
-        batch_size: int | str,
-        max_iter: int,
-        tol: float,
-        n_iter_no_change: int,
-        early_stopping: bool,
-        validation_fraction: float,
-        inverse: str,
-        damping: float,
-        standardize: bool,
-        settings: dict[str, Any] | None,
-        warm_start: bool,
-        random_state: Any,
-        verbose: bool,
+        alpha: float | str = "auto",
+        batch_size: int | str = "auto",
+        max_iter: int = 50,
+        tol: float = 1e-2,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        inverse: str = "block-diagonal",
+        damping: float = 0.01,
+        standardize: bool = True,
+        settings: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -121,12 +125,12 @@ class Estimator(BaseEstimator):
 
     def _begin(self, network: Network, cases: Cases) -> None:
         """New parameters and a new optimizer."""
-        self._kfac = self._optimizer(network, (1.0 if self.alpha == "auto" else self.alpha) / cases.number)
+        self._kfac = self._optimizer(network, (1.0 if isinstance(self.alpha, str) else self.alpha) / cases.number)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         parameters = [arrays.from_numpy(W, cases.Y) for W in glorot_initialisation(network, seed)]
         self._state = self._kfac.init(parameters, seed)
-        self.loss_curve_: list[float] = []
-        self.validation_scores_: list[float] | None = None
+        self.loss_curve_ = []
+        self.validation_scores_ = None
 
     def _optimizer(self, network: Network, eta: float) -> KFAC:
         constants: dict[str, Any] = {
@@ -150,6 +154,7 @@ class Estimator(BaseEstimator):
             self._require_same(network)
         else:
             self._begin(network, cases)
+        self._sound = self._state
         with np.errstate(over="ignore", invalid="ignore"), self._full_speed():
             if once:
                 self._iterate(cases)
@@ -160,6 +165,7 @@ class Estimator(BaseEstimator):
         if not (once or self.warm_start):
             # what only a next iteration needs is as large as several networks
             self._state = refreshed(replace(self._state, delta=None, factors=None))
+        del self._sound
         self._publish(cases.number)
         return self
 
@@ -174,48 +180,62 @@ class Estimator(BaseEstimator):
         on_host = arrays.device(self._state.parameters[0]) == "cpu"
         return machine.at_shared_speed(max(self._kfac.network.sizes) if on_host else 1)
 
-    def _iterate(self, cases: Cases) -> float | None:
-        """One iteration; its h without the likelihood's constant, or None if it diverged, with the state as before."""
-        k = self._state.k + 1
-        batch = cases.batch(self._state.seed, k, min(self._kfac.settings.m1, cases.number))
+    def _iterate(self, cases: Cases) -> Record | None:
+        """One iteration; None if it diverged, with the last state from which h was finite."""
+        before = self._state
+        batch = cases.batch(before.seed, before.k + 1, min(self._kfac.settings.m1, cases.number))
         try:
-            self._state, record = self._kfac.step(self._state, batch)
+            self._state, record = self._kfac.step(before, batch)
         except Diverged as error:
-            warnings.warn(f"{error}; the parameters before it are kept", ConvergenceWarning, stacklevel=4)
+            warnings.warn(f"{error}; the parameters before are kept", ConvergenceWarning, stacklevel=5)
+            self._state = self._sound
             return None
-        network = self._kfac.network
-        loss = record.h - network.likelihood.constant(network.sizes[-1])
-        self.loss_curve_.append(loss)
+        self._sound = before
+        self.loss_curve_.append(self._loss(record))
         if self.verbose:
-            print(f"Iteration {k}, loss = {loss:.8f}")
-        if self.alpha == "auto" and k in evidence.AT:
-            eta = evidence.eta(network, self._state, record.error, cases.number, self._kfac.settings.eta)
-            self._kfac = self._optimizer(network, eta)
-        return loss
+            print(f"Iteration {record.k}, loss = {self.loss_curve_[-1]:.8f}")
+        return record
+
+    def _loss(self, record: Record) -> float:
+        """h without the likelihood's constant, which would hide how much of it is left."""
+        network = self._kfac.network
+        return record.h - network.likelihood.constant(network.sizes[-1])
+
+    def _decay_set(self, record: Record, N: int) -> bool:
+        """Whether η was set anew, by what the data say, after this iteration."""
+        if self.alpha != "auto" or record.k not in evidence.AT:
+            return False
+        network, eta = self._kfac.network, self._kfac.settings.eta
+        self._kfac = self._optimizer(network, evidence.eta(network, self._state, record.error, N, eta))
+        return True
 
     def _until_flat(self, cases: Cases) -> None:
         """Iterate until the last `n_iter_no_change` iterations have hardly improved h."""
         plateau = Plateau(self.n_iter_no_change, self.tol)
         for _ in range(self.max_iter):
-            loss = self._iterate(cases)
-            if loss is None or plateau.reached(loss):
+            record = self._iterate(cases)
+            if record is None or plateau.reached(self._loss(record)):
                 return
+            if self._decay_set(record, cases.number):
+                plateau = Plateau(self.n_iter_no_change, self.tol)  # another η is another h
 
     def _until_validated(self, cases: Cases, held: Cases) -> None:
         """Iterate until held-out cases are predicted no better, and keep the state that predicted them best."""
         patience, best = Patience(self.n_iter_no_change, self.tol), self._state
         X, Y = held.batch(0, 0, held.number)
         network = self._kfac.network
-        self.validation_scores_ = self.validation_scores_ or []
+        scores = self.validation_scores_ = self.validation_scores_ or []
         for _ in range(self.max_iter):
-            if self._iterate(cases) is None:
+            record = self._iterate(cases)
+            if record is None:
                 break
             loss = evaluate(network, self._state.averaged, X, Y).h
-            self.validation_scores_.append(-loss)
+            scores.append(-loss)
             if patience.better(loss):
                 best = self._state
             if patience.exhausted:
                 break
+            self._decay_set(record, cases.number)
         self._state = best
 
     def _split(self, cases: Cases, stratify: np.ndarray | None) -> tuple[Cases, Cases]:

@@ -34,9 +34,7 @@ def standardised(X: Any, scaling: Scaling) -> Array:
 def outputs(network: Network, parameters: Parameters, X: Any, scaling: Scaling) -> Array:
     """z (N, d_ℓ) for inputs X (N, d_0) as the user gives them, some cases at a time."""
     xp = namespace(parameters[0])
-    parts = [
-        forward(network, parameters, standardised(X[rows, :], scaling)).z for rows in _rows_at_once(X.shape[0])
-    ]
+    parts = [forward(network, parameters, standardised(X[rows, :], scaling)).z for rows in _rows_at_once(X.shape[0])]
     return xp.concat(parts)
 
 

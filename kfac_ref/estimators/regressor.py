@@ -18,47 +18,60 @@ from kfac_ref.estimators.cases import Cases
 class KFACRegressor(RegressorMixin, Estimator):
     """A multi-layer perceptron that K-FAC trains to predict numbers.
 
-    DOC
-    """
+    The loss is ½‖y − ŷ‖² of standardised targets. Dense and sparse inputs, float64 and float32, are taken.
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
-        *,
-        alpha: float | str = "auto",
-        batch_size: int | str = "auto",
-        max_iter: int = 50,
-        tol: float = 1e-2,
-        n_iter_no_change: int = 10,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        inverse: str = "block-diagonal",
-        damping: float = 0.03,
-        standardize: bool = True,
-        settings: dict[str, Any] | None = None,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            alpha=alpha,
-            batch_size=batch_size,
-            max_iter=max_iter,
-            tol=tol,
-            n_iter_no_change=n_iter_no_change,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            inverse=inverse,
-            damping=damping,
-            standardize=standardize,
-            settings=settings,
-            warm_start=warm_start,
-            random_state=random_state,
-            verbose=verbose,
-        )
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer; `()` for none.
+    activation : {"relu", "tanh", "logistic", "softplus", "identity"}
+        Of the hidden layers.
+    alpha : float or "auto"
+        The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
+        begins with 1, and after iterations 10, 20 and 30 takes what the data suggest: a share of MacKay's evidence
+        estimate, from K-FAC's factors. `alpha_` is what it ended with. `partial_fit` leaves "auto" at 1.
+    batch_size : int or "auto"
+        Cases in a mini-batch; "auto" is min(1000, N).
+    max_iter : int
+        The most iterations. One of K-FAC's does about what an epoch does elsewhere, so that it is no warning to
+        reach them.
+    tol, n_iter_no_change : float, int
+        Training stops when the last `n_iter_no_change` iterations have improved the objective by less than a fraction
+        `tol`; with `early_stopping`, when as many in a row did not improve the held-out loss by `tol`.
+    early_stopping, validation_fraction : bool, float
+        Whether such a part of the cases is held out, and the parameters that predict it best are kept.
+        `validation_scores_` are its mean log-likelihoods: accuracies of few cases are too often equal to choose by.
+    inverse : {"block-diagonal", "block-tridiagonal"}
+        The approximation of the inverse Fisher (§4.2, §4.3).
+    damping : float
+        λ₀, which adapts (§6.5).
+    standardize : bool
+        Whether inputs and targets are brought to mean 0 and variance 1 before, and predictions back after.
+    settings : dict, optional
+        Other constants of Algorithm 2, by their names in `kfac_ref.Settings`.
+    warm_start : bool
+        Whether `fit` goes on where the last one ended.
+    random_state : int, RandomState or None
+        Of initial parameters, mini-batches, targets sampled for the Fisher, and what is held out. An int repeats a fit
+        bit for bit on the same machine.
+    verbose : bool
+        Whether each iteration's loss is printed.
+
+    Attributes
+    ----------
+    alpha_, n_iter_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_
+        As of scikit-learn's networks; the loss is h with its penalty, on the mini-batch, before each iteration.
+    coefs_, intercepts_ : list of array
+        Of each layer, (d_{i−1}, d_i) and (d_i,), for standardised inputs: the averaged iterate θ̄ (§13).
+    n_features_in_, feature_names_in_, n_layers_, n_outputs_
+
+    Notes
+    -----
+    `solver`, learning rates, momenta and `shuffle` of scikit-learn's networks are absent: Algorithm 2 has none of them,
+    and draws the cases of each mini-batch anew.
+
+    With scikit-learn's array API dispatch on, all runs in the library and on the device of X.
+    """
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any) -> KFACRegressor:

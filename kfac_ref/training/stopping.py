@@ -39,7 +39,7 @@ class Patience:
 
     def better(self, value: float) -> bool:
         """Take one more value, of which small ones are good; whether it is the best so far."""
-        if value < self.best - self.tolerance or self.best == math.inf and value < math.inf:
+        if value < self.best - self.tolerance:
             self.best, self.since = value, 0
             return True
         self.since += 1
