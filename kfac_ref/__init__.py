@@ -3,6 +3,7 @@
 from autodiff import Network, glorot_initialisation, sparse_initialisation
 from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
 from kfac_ref.settings import PRESETS, Settings, preset
+from kfac_ref.training.runs import load
 
 __version__ = "0.1.0"
 
@@ -16,6 +17,7 @@ __all__ = [
     "Settings",
     "State",
     "glorot_initialisation",
+    "load",
     "preset",
     "refreshed",
     "sparse_initialisation",

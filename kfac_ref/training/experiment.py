@@ -17,7 +17,7 @@ from autodiff.names import closest, nearest
 from autodiff.network import INITIALISATIONS, Network
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
-from kfac_ref.data.datasets import Dataset
+from kfac_ref.data.dataset import Dataset, Reading
 from kfac_ref.optimizer import KFAC
 from kfac_ref.settings import PRESETS, Settings, preset
 from kfac_ref.training import loop
@@ -39,6 +39,9 @@ SUITED: dict[str, dict[str, Any]] = {"fashion16": {"eta": 7e-3}, "faces": {"eta"
 overfitted with the η of §13, which was for many times more cases; η for FACES is the authors'."""
 
 
+READING = ("target", "drop", "categorical", "impute", "validation")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A run's description. None stands for what suits the data, and is filled in by `prepare`."""
@@ -49,6 +52,12 @@ class Experiment:
     activation: str = "tanh"
     """Of the hidden layers; an autoencoder's code layer is linear."""
     likelihood: str | None = None
+    target: str | None = None
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    impute: str | None = None
+    validation: float | None = None
+    """These five: see `data.dataset.Reading`."""
     optimizer: str = "kfac"
     preset: str = "authors"
     """The sounder choice: with the paper's τ₂ = ¼ an occasional step can be far too long."""
@@ -69,8 +78,15 @@ class Experiment:
     def fromdict(cls, values: Mapping[str, Any]) -> Experiment:
         """The reverse of `asdict`. ValueError or TypeError if `values` are not an experiment's."""
         constants = {k: float(v) if v == "inf" else v for k, v in values["constants"].items()}
-        known = {f.name: values[f.name] for f in fields(cls)}
-        return cls(**known | {"constants": constants, "network": tuple(values["network"])})
+        # those of the reading came later than the first settings that were written
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values or f.name not in READING}
+        lists = {name: tuple(known[name]) for name in ("network", "drop", "categorical") if name in known}
+        return cls(**known | {"constants": constants} | lists)
+
+    @property
+    def reading(self) -> Reading:
+        """How the data are to be read."""
+        return Reading(likelihood=self.likelihood, seed=self.seed, **{name: getattr(self, name) for name in READING})
 
 
 @dataclass(frozen=True)
@@ -115,14 +131,16 @@ def prepare(experiment: Experiment) -> Prepared:
     if isinstance(e.seed, bool) or not isinstance(e.seed, int) or not 0 <= e.seed < 2**63:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 − 1; got {e.seed}")
     xp = arrays.backend(e.backend)
-    dataset = datasets.load(e.data)
+    dataset = datasets.load(e.data, e.reading)
     purpose, likelihood = _purpose(dataset, e.likelihood)
     sizes = e.network or _usual_network(dataset, purpose)
     optimizer_settings = _constants(e, purpose)
-    network = _network(sizes, e.activation, likelihood, purpose)
+    network = network_of(replace(e, network=sizes, likelihood=likelihood), purpose)
     data = _data(dataset, network, purpose, xp, getattr(xp, e.dtype))
     settings = {f.name: getattr(optimizer_settings, f.name) for f in fields(optimizer_settings)}
     e = replace(e, data=located(e.data), network=sizes, likelihood=likelihood, constants=settings)
+    if e.target is not None and Path(e.data).suffix.lower() == ".npy":
+        e = replace(e, target=located(e.target))
     optimizer: KFAC | SGD
     if isinstance(optimizer_settings, SGDSettings):
         optimizer = SGD(network, optimizer_settings)
@@ -169,8 +187,11 @@ def _usual_network(dataset: Dataset, purpose: str) -> tuple[int, ...]:
     return (d, 128, 64, dataset.Y.shape[1])
 
 
-def _network(sizes: tuple[int, ...], activation: str, likelihood: str, purpose: str) -> Network:
-    hidden = [activation] * (len(sizes) - 2)
+def network_of(e: Experiment, purpose: str) -> Network:
+    """The network of an experiment whose sizes and likelihood are known, for one of PURPOSES."""
+    sizes, likelihood = e.network, e.likelihood
+    assert sizes is not None and likelihood is not None
+    hidden = [e.activation] * (len(sizes) - 2)
     if purpose == "autoencoder" and hidden:
         # the code layer, which is linear (§13): the narrowest, the first of equals
         hidden[min(range(len(hidden)), key=lambda i: sizes[i + 1])] = "identity"

@@ -128,7 +128,7 @@ CASES = {
     "--data nowhere.npz": 'no data set or path "nowhere.npz".*expected one of fashion16',
     "--data fasion16": '"fasion16"; did you mean "fashion16"',
     "--data Mnist": 'did you mean "mnist"',
-    "--data notes.txt": "notes.txt: expected an .npz file or a folder of IDX files",
+    "--data notes.txt": "notes.txt: expected an .npz, .npy, .csv or .parquet file",
     "--data empty": "empty: no train-images-idx3-ubyte.* in this folder, found nothing",
     "--data other_files": "no train-images-idx3-ubyte.*found 'notes.txt'",
     "--data idx": "train-images-idx3-ubyte: header cut short",
