@@ -59,7 +59,7 @@ class Estimator(BaseEstimator):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "inverse": [StrOptions(set(INVERSES))],
-        "damping": [Interval(Real, 0, None, closed="left")],
+        "damping": [Interval(Real, 0, None, closed="neither")],
         "standardize": ["boolean"],
         "settings": [dict, None],
         "warm_start": ["boolean"],
