@@ -18,7 +18,15 @@ MOST_CATEGORIES = 1000
 """A column of more different words is taken for a mistake, such as names or identifiers."""
 
 Columns = Mapping[str, Any]
-"""Columns by name, each with one value for each case: a dictionary of arrays, or a DataFrame."""
+"""Columns by name, each with one value for each case: a dictionary of arrays, or what `columns_of` makes of another."""
+
+
+def columns_of(data: Any) -> Columns | None:
+    """The columns of a dictionary, or of a DataFrame of pandas, Polars and others; None of what has no names."""
+    if isinstance(data, Mapping):
+        return data
+    names = getattr(data, "columns", None)
+    return None if names is None else {str(name): data[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Recipe:
 
         ValueError naming a column that is missing, or row and column of a value that cannot be taken.
         """
-        present = list(table.keys())
+        present = list(table)
         for column in self.columns:
             if column.name not in present:
                 raise ValueError(f'{where} has no column "{column.name}"{nearest(column.name, present)}')
@@ -97,7 +105,7 @@ class Recipe:
 
     def targets(self, table: Columns, where: str = "the table") -> np.ndarray | None:
         """Y (N, K), one-hot, or (N, 1), numbers; None if the table has no such column or there is no target."""
-        if self.target is None or self.target not in table.keys():  # noqa: SIM118 (a DataFrame has no `in` of this kind)
+        if self.target is None or self.target not in table:
             return None
         return Column(self.target, self.classes).encode(table[self.target], where)
 
@@ -160,7 +168,7 @@ def recipe(
     ValueError
         Naming the column that is not there or cannot be used.
     """
-    names = list(table.keys())
+    names = list(table)
     if not names:
         raise ValueError(f"{where} has no columns")
     for what, given in (

@@ -32,6 +32,10 @@ from kfac_ref.settings import INVERSES, preset
 from kfac_ref.training.stopping import Patience, Plateau
 
 COLUMN = "A column-vector y was passed when a 1d array was expected."
+BIASES = 4
+"""Purpose of a random key; see `optimizer.SAMPLED_TARGETS`."""
+SPREAD = 4.0
+"""Biases of hidden units begin uniform in ± this many times the bound of the layer's weights."""
 MINIBATCH = 1000
 """The most cases in a mini-batch of `batch_size="auto"`."""
 
@@ -80,7 +84,7 @@ class Estimator(BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         inverse: str = "block-diagonal",
-        damping: float = 0.01,
+        damping: float = 0.005,
         standardize: bool = True,
         settings: dict[str, Any] | None = None,
         warm_start: bool = False,
@@ -127,8 +131,13 @@ class Estimator(BaseEstimator):
         """New parameters and a new optimizer."""
         self._kfac = self._optimizer(network, (1.0 if isinstance(self.alpha, str) else self.alpha) / cases.number)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        parameters = [arrays.from_numpy(W, cases.Y) for W in glorot_initialisation(network, seed)]
-        self._state = self._kfac.init(parameters, seed)
+        parameters = glorot_initialisation(network, seed)
+        rng = np.random.default_rng([seed, BIASES])
+        for W in parameters[:-1]:
+            # kinks apart from each other: with biases of 0 all of them begin in one point
+            bound = SPREAD * np.sqrt(6.0 / (W.shape[0] + W.shape[1] - 1))
+            W[:, -1] = rng.uniform(-bound, bound, W.shape[0])
+        self._state = self._kfac.init([arrays.from_numpy(W, cases.Y) for W in parameters], seed)
         self.loss_curve_ = []
         self.validation_scores_ = None
 
@@ -203,7 +212,7 @@ class Estimator(BaseEstimator):
 
     def _decay_set(self, record: Record, N: int) -> bool:
         """Whether η was set anew, by what the data say, after this iteration."""
-        if self.alpha != "auto" or record.k not in evidence.AT:
+        if self.alpha != "auto" or record.k != evidence.AT:
             return False
         network, eta = self._kfac.network, self._kfac.settings.eta
         self._kfac = self._optimizer(network, evidence.eta(network, self._state, record.error, N, eta))

@@ -31,8 +31,8 @@ class KFACClassifier(ClassifierMixin, Estimator):
         Of the hidden layers.
     alpha : float or "auto"
         The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
-        begins with 1, and after iterations 10, 20 and 30 takes what the data suggest: a share of MacKay's evidence
-        estimate, from K-FAC's factors. `alpha_` is what it ended with. `partial_fit` leaves "auto" at 1.
+        begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
+        K-FAC's factors. `alpha_` is what it ended with. `partial_fit` leaves "auto" at 1.
     batch_size : int or "auto"
         Cases in a mini-batch; "auto" is min(1000, N).
     max_iter : int

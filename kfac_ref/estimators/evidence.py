@@ -18,12 +18,13 @@ from autodiff.arrays import inner, read_scalars, to_numpy
 from autodiff.network import Network
 from kfac_ref.optimizer import State
 
-AT = (10, 20, 30)
-"""Iterations after which α is set anew: the first when the factors are those of a fit and not of its beginning."""
-SHARE = 0.2
+AT = 12
+"""The iteration after which α is set: when the factors are those of a fit and not of its beginning, and before a fit
+that is too close makes errors look small."""
+SHARE = 0.25
 """Of the α that the rule gives, which was several times what predicted best on most of the data it was tried on."""
-BOUNDS = 0.03, 30.0
-"""Of α = ηN: what the evidence says of a fit that has hardly begun, or that has no error left, is not believed."""
+BOUNDS = 0.1, 10.0
+"""Of α = ηN: beyond them the estimate is believed no more."""
 
 
 def eta(network: Network, state: State, error: float, cases: int, eta: float) -> float:

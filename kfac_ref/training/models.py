@@ -24,7 +24,7 @@ from autodiff.passes import forward
 from kfac_ref.data.dataset import Preparation
 from kfac_ref.data.files import write_whole
 from kfac_ref.data.scaling import Scaling
-from kfac_ref.data.table import Recipe
+from kfac_ref.data.table import Recipe, columns_of
 from kfac_ref.training import measures
 
 FORMAT = 1
@@ -91,14 +91,15 @@ class Model:
 
         ValueError or TypeError if they are not those that the model was trained on.
         """
-        recipe, like = self.preparation.recipe, self.parameters[0]
-        if hasattr(data, "keys"):
+        recipe, like, columns = self.preparation.recipe, self.parameters[0], columns_of(data)
+        if columns is not None:
             if recipe is None:
                 raise TypeError(f"the model was trained on arrays; expected X (N, {self.network.sizes[0]})")
-            X = from_numpy(recipe.encode(data, where), like)
+            X = from_numpy(recipe.encode(columns, where), like)
         else:
-            X = np.asarray(data, dtype=np.float64) if isinstance(data, (list, tuple)) else data
-            X = from_numpy(np.asarray(X, dtype=np.float64), like) if isinstance(X, np.ndarray) else X
+            X = data
+            if isinstance(data, (list, tuple, np.ndarray)):
+                X = from_numpy(np.asarray(data, dtype=np.float64), like)
         if len(X.shape) != 2 or X.shape[1] != self.network.sizes[0]:
             raise ValueError(
                 f"X has shape {tuple(X.shape)}, expected (cases, {self.network.sizes[0]}): "
@@ -148,7 +149,7 @@ class Model:
             If there are no targets, or one is of a class that the model does not know.
         """
         X = self.inputs(data)
-        return self.measured(X, self.targets(data if targets is None and hasattr(data, "keys") else X, targets))
+        return self.measured(X, self.targets(X if columns_of(data) is None else data, targets))
 
     def measured(self, X: Array, truth: np.ndarray) -> measures.Measures:
         """`evaluate` for the network's inputs X (N, d_0) and targets as `targets` returns them."""
@@ -162,13 +163,13 @@ class Model:
     def targets(self, data: Any, given: Any, where: str = "the data") -> np.ndarray:
         """Targets (N, d_ℓ), one-hot for classes: those `given`, else those in the table `data`; an autoencoder's are
         its inputs, `data`, as they were. ValueError if there are none, or a class is unknown."""
-        recipe, classes = self.preparation.recipe, self.classes
+        recipe, classes, columns = self.preparation.recipe, self.classes, columns_of(data)
         if self.purpose == "autoencoder":
-            X = self.inputs(data) if hasattr(data, "keys") else data
+            X = data if columns is None else self.inputs(columns)
             undo = self.preparation.inputs
             return to_numpy(X if undo is None else undo.undo(X)).astype(np.float64)
         if given is None:
-            found = recipe.targets(data, where) if recipe is not None and hasattr(data, "keys") else None
+            found = None if recipe is None or columns is None else recipe.targets(columns, where)
             if found is None:
                 name = "" if recipe is None else f' "{recipe.target}"'
                 raise ValueError(f"{where}: there are no targets{name} to evaluate with")

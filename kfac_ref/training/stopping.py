@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-FLOOR = 1e-3
-"""An objective below this counts as this much where improvement is a fraction of it: at 0 nothing would be little."""
+FLOOR = 0.03
+"""An objective below this counts as this much where improvement is a fraction of it: near 0 no part of it is little."""
 
 
 @dataclass
