@@ -231,6 +231,7 @@ def _train(options: argparse.Namespace) -> int:
     if experiment_given.get("optimizer") == "sgd" and "preset" in experiment_given:
         raise ValueError("--preset is for K-FAC; it does not go with --optimizer sgd")
     prepared = prepare(Experiment(**experiment_given))
+    runs.require_held_out(prepared, plan)
     name = prepared.dataset.name
     folder = runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
     with runs.at_work(folder):

@@ -149,10 +149,9 @@ class Run:
 
     def patience(self, plan: Plan) -> Patience | None:
         """What is left of the plan's patience, by the run's metrics; ValueError if no cases are held out."""
+        require_held_out(self.prepared, plan)
         if plan.patience is None:
             return None
-        if self.prepared.data.X_test is None:
-            raise ValueError("patience needs held-out cases: give --validation 0.1, or data with X_test")
         patience = Patience(plan.patience)
         self.exhausted = False
         for line in read_metrics(self.folder):
@@ -181,6 +180,12 @@ class Run:
         checkpoints.save(self.folder / CHECKPOINT, self.prepared.network, self.state, self.seconds)
         if self.best is None:
             self.model().save(self.folder / models.MODEL)
+
+
+def require_held_out(prepared: Prepared, plan: Plan) -> None:
+    """ValueError if the plan has patience and no cases are held out."""
+    if plan.patience is not None and prepared.data.X_test is None:
+        raise ValueError("patience needs held-out cases: give --validation 0.1, or data with X_test")
 
 
 @contextmanager
