@@ -87,7 +87,7 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
         activation: str = "tanh",
         *,
         likelihood: str = "gaussian",
-        alpha: float = 1.0,
+        alpha: float | str = "auto",
         batch_size: int | str = "auto",
         max_iter: int = 200,
         tol: float = 1e-3,

@@ -27,7 +27,7 @@ from kfac_ref import machine
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators import evidence
 from kfac_ref.estimators.cases import Cases, outputs, scaling_of
-from kfac_ref.optimizer import KFAC, Diverged, Record, State, refreshed
+from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
 from kfac_ref.settings import INVERSES, preset
 from kfac_ref.training.stopping import Patience, Plateau
 
@@ -36,6 +36,10 @@ BIASES = 4
 """Purpose of a random key; see `optimizer.SAMPLED_TARGETS`."""
 SPREAD = 4.0
 """Biases of hidden units begin uniform in ± this many times the bound of the layer's weights."""
+OUTPUT = 0.1
+"""Weights of the last layer begin this many times as large as Glorot's, so that predictions begin near their mean."""
+RAISE, SMALLEST, LARGEST = 4.0, 1e-6, 1e6
+"""By how much λ is raised, and from and up to where, when the quadratic model promises too much."""
 MINIBATCH = 1000
 """The most cases in a mini-batch of `batch_size="auto"`."""
 
@@ -84,7 +88,7 @@ class Estimator(BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         inverse: str = "block-diagonal",
-        damping: float = 0.005,
+        damping: float = 0.01,
         standardize: bool = True,
         settings: dict[str, Any] | None = None,
         warm_start: bool = False,
@@ -137,6 +141,7 @@ class Estimator(BaseEstimator):
             # kinks apart from each other: with biases of 0 all of them begin in one point
             bound = SPREAD * np.sqrt(6.0 / (W.shape[0] + W.shape[1] - 1))
             W[:, -1] = rng.uniform(-bound, bound, W.shape[0])
+        parameters[-1] *= OUTPUT
         self._state = self._kfac.init([arrays.from_numpy(W, cases.Y) for W in parameters], seed)
         self.loss_curve_ = []
         self.validation_scores_ = None
@@ -194,7 +199,7 @@ class Estimator(BaseEstimator):
         before = self._state
         batch = cases.batch(before.seed, before.k + 1, min(self._kfac.settings.m1, cases.number))
         try:
-            self._state, record = self._kfac.step(before, batch)
+            self._state, record = self._believable_step(batch)
         except Diverged as error:
             warnings.warn(f"{error}; the parameters before are kept", ConvergenceWarning, stacklevel=5)
             self._state = self._sound
@@ -204,6 +209,19 @@ class Estimator(BaseEstimator):
         if self.verbose:
             print(f"Iteration {record.k}, loss = {self.loss_curve_[-1]:.8f}")
         return record
+
+    def _believable_step(self, batch: Batch) -> tuple[State, Record]:
+        """A step whose quadratic model does not promise an h below 0, which no h is.
+
+        Where a network has nearly learnt its classes, the Fisher is next to 0, and M, which takes it for the curvature,
+        has its minimum far away. λ, which Algorithm 2 adjusts too late for that, is raised until the minimum is near.
+        """
+        state = self._state
+        while True:
+            after, record = self._kfac.step(state, batch)
+            if -record.model_change <= self._loss(record) or state.lam > LARGEST:
+                return after, record
+            state = replace(state, lam=max(RAISE * state.lam, SMALLEST))
 
     def _loss(self, record: Record) -> float:
         """h without the likelihood's constant, which would hide how much of it is left."""

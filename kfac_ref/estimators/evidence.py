@@ -21,8 +21,9 @@ from kfac_ref.optimizer import State
 AT = 12
 """The iteration after which α is set: when the factors are those of a fit and not of its beginning, and before a fit
 that is too close makes errors look small."""
-SHARE = 0.25
-"""Of the α that the rule gives, which was several times what predicted best on most of the data it was tried on."""
+SHARES = {"categorical": 0.1, "bernoulli": 0.1, "gaussian": 0.4}
+"""Of the α that the rule gives, by likelihood: it was several times what predicted best on most of the data that it was
+tried on."""
 BOUNDS = 0.1, 10.0
 """Of α = ηN: beyond them the estimate is believed no more."""
 
@@ -53,4 +54,4 @@ def eta(network: Network, state: State, error: float, cases: int, eta: float) ->
     if network.likelihood.name == "gaussian":
         variance = error / network.sizes[-1] * N / max(N - determined, 0.1 * N)
     (norm,) = read_scalars(inner(state.averaged, state.averaged))
-    return float(np.clip(SHARE * determined * variance / float(norm), *BOUNDS)) / N
+    return float(np.clip(SHARES[network.likelihood.name] * determined * variance / float(norm), *BOUNDS)) / N

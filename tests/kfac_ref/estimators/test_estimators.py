@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from kfac_ref import KFAC, Diverged
 from kfac_ref.estimators import KFACAutoencoder, KFACClassifier, KFACRegressor
+from kfac_ref.estimators.base import Estimator
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +232,26 @@ def test_a_fit_that_diverges_keeps_the_parameters_before(numbers, monkeypatch):
         found = KFACRegressor(max_iter=20, random_state=0).fit(X, y)
     np.testing.assert_array_equal(found.predict(X_test), expected)
     assert found.n_iter_ == 2
+
+
+def test_steps_that_promise_too_much_are_not_taken(monkeypatch):
+    """With small mini-batches and little damping, plain Algorithm 2 leaves what it has learnt for good."""
+    X, y = load_digits(return_X_y=True)
+    made = [KFACClassifier(alpha=0.5, damping=1e-3, batch_size=300, random_state=seed) for seed in range(3)]
+    assert min(clone(one).fit(X[::2], y[::2]).score(X[1::2], y[1::2]) for one in made) > 0.93
+    monkeypatch.setattr(Estimator, "_believable_step", lambda self, batch: self._kfac.step(self._state, batch))
+    assert min(clone(one).fit(X[::2], y[::2]).score(X[1::2], y[1::2]) for one in made) < 0.5
+
+
+def test_an_autoencoder_keeps_more_of_new_cases_than_principal_components():
+    X = load_digits().data
+    train, test = X[::2], X[1::2]
+    scale = np.where(train.std(0) > 0, train.std(0), 1)
+    Z, Z_test = (train - train.mean(0)) / scale, (test - train.mean(0)) / scale
+    found = KFACAutoencoder((64, 4), random_state=0).fit(Z)
+    pca = PCA(4).fit(Z)
+    rest = pca.inverse_transform(pca.transform(Z_test)) - Z_test
+    assert found.score(Z_test) > 0.1 + 1 - (rest**2).sum() / ((Z_test - Z_test.mean(0)) ** 2).sum()
 
 
 # --- in company ----------------------------------------------------------------------------------------------------
