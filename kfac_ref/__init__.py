@@ -1,7 +1,8 @@
 """kfac-ref: the reference implementation of K-FAC (Martens & Grosse, 2015) on NumPy or CuPy."""
 
 from autodiff import Network, glorot_initialisation, sparse_initialisation
-from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
+from kfac_ref.batch import Batch
+from kfac_ref.optimizer import KFAC, Diverged, Record, State, refreshed
 from kfac_ref.settings import PRESETS, Settings, preset
 from kfac_ref.training.runs import load
 

@@ -14,9 +14,10 @@ from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient, require_sound
 from autodiff.passes import ForwardPass
 from kfac_ref import optimizer
+from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, fisher, kronecker, quadratic
 from kfac_ref.curvature.quadratic import InnerProducts
-from kfac_ref.optimizer import Batch, Diverged, Record, State, check_input
+from kfac_ref.optimizer import Diverged, Record, State
 from kfac_ref.settings import CommonSettings, constant, require
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
+from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, implicit_factors, quadratic, targets
 from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
@@ -28,15 +28,6 @@ SAMPLED_TARGETS = 2
 
 class Diverged(ArithmeticError):
     """The objective became NaN or infinite."""
-
-
-class Batch(NamedTuple):
-    """A mini-batch; its cases are in random order, so that its first ⌈τm⌉ are a random part of it."""
-
-    X: Array
-    """(m, d_0)."""
-    Y: Array
-    """(m, d_ℓ)."""
 
 
 @dataclass(frozen=True)
@@ -260,14 +251,6 @@ class KFAC:
             return parameters
         xi = min(1 - 1 / count, self.settings.xi_max)
         return [combination(xi, a, 1 - xi, W) for a, W in zip(state.averaged, parameters, strict=True)]
-
-
-def check_input(network: Network, parameters: Parameters, batch: Batch) -> None:
-    """TypeError unless `batch` has X and Y, arrays like the parameters; ValueError unless all shapes fit."""
-    if not (hasattr(batch, "X") and hasattr(batch, "Y")):
-        raise TypeError(f"batch is a {type(batch).__name__}, expected a kfac_ref.Batch(X, Y)")
-    network.check_parameters(parameters)
-    network.check_batch(batch.X, batch.Y, parameters[0])
 
 
 def sampled_targets(state: State, forward_pass: ForwardPass, cases: int) -> targets.Targets:

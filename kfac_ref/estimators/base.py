@@ -228,12 +228,12 @@ class Estimator(BaseEstimator):
         network = self._kfac.network
         return record.h - network.likelihood.constant(network.sizes[-1])
 
-    def _decay_set(self, record: Record, N: int) -> bool:
+    def _decay_set(self, record: Record, Y: arrays.Array) -> bool:
         """Whether η was set anew, by what the data say, after this iteration."""
         if self.alpha != "auto" or record.k != evidence.AT:
             return False
         network, eta = self._kfac.network, self._kfac.settings.eta
-        self._kfac = self._optimizer(network, evidence.eta(network, self._state, record.error, N, eta))
+        self._kfac = self._optimizer(network, evidence.eta(network, self._state, record.error, Y, eta))
         return True
 
     def _until_flat(self, cases: Cases) -> None:
@@ -243,7 +243,7 @@ class Estimator(BaseEstimator):
             record = self._iterate(cases)
             if record is None or plateau.reached(self._loss(record)):
                 return
-            if self._decay_set(record, cases.number):
+            if self._decay_set(record, cases.Y):
                 plateau = Plateau(self.n_iter_no_change, self.tol)  # another η is another h
 
     def _until_validated(self, cases: Cases, held: Cases) -> None:
@@ -262,7 +262,7 @@ class Estimator(BaseEstimator):
                 best = self._state
             if patience.exhausted:
                 break
-            self._decay_set(record, cases.number)
+            self._decay_set(record, cases.Y)
         self._state = best
 
     def _split(self, cases: Cases, stratify: np.ndarray | None) -> tuple[Cases, Cases]:

@@ -64,7 +64,7 @@ PROBLEMS = {
         Problem("friedman2", False, lambda: sk.make_friedman2(1000, noise=50.0, random_state=0), chosen_on=True),
         Problem("friedman3", False, lambda: sk.make_friedman3(1000, noise=0.1, random_state=0), chosen_on=True),
         Problem("diabetes", False, lambda: sk.load_diabetes(return_X_y=True), chosen_on=True),
-        # the others were looked at only when the defaults had been chosen
+        # no number was chosen by the others, but they were looked at between three rounds of choosing
         Problem("iris", True, lambda: sk.load_iris(return_X_y=True)),
         Problem("wine", True, lambda: sk.load_wine(return_X_y=True)),
         Problem("linnerud", False, lambda: sk.load_linnerud(return_X_y=True)),

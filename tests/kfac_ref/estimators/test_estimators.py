@@ -158,7 +158,8 @@ def test_several_labels_a_case():
         p = found.predict_proba(X)
         assert p.shape == (400, 4) and (p.sum(1) > 1.2).any()
         np.testing.assert_array_equal(found.predict(X), p > 0.5)
-        assert (found.predict(X) == Y).mean() > 0.85
+        commonest = (Y.mean(0) > 0.5) == Y
+        assert (found.predict(X) == Y).mean() > commonest.mean() + 0.1
 
 
 def test_several_numbers_a_case(rng):

@@ -24,12 +24,12 @@ def test_by_the_dense_matrix(rng, monkeypatch, likelihood):
         F = np.kron(factors.A[i - 1, i - 1], factors.G[i, i])
         determined += np.trace(F @ np.linalg.inv(F + alpha / N * np.eye(len(F))))
     norm = sum(float((W**2).sum()) for W in state.averaged)
-    variance = record.error / 3 * N / max(N - determined, 0.1 * N) if likelihood == "gaussian" else 1.0
+    left = record.error / np.sum((Y - Y.mean(0)) ** 2) * N * N / max(N - determined, 0.1 * N)
     monkeypatch.setattr(evidence, "BOUNDS", (0.0, 1e6))
-    found = evidence.eta(network, state, record.error, N, alpha / N)
-    assert found * N == pytest.approx(evidence.SHARES[likelihood] * determined * variance / norm, rel=1e-10)
+    found = evidence.eta(network, state, record.error, Y, alpha / N)
+    assert found * N == pytest.approx(evidence.SHARES[likelihood] * determined * left / norm, rel=1e-10)
     monkeypatch.setattr(evidence, "BOUNDS", (100.0, 200.0))
-    assert evidence.eta(network, state, record.error, N, alpha / N) * N == pytest.approx(100)
+    assert evidence.eta(network, state, record.error, Y, alpha / N) * N == pytest.approx(100)
 
 
 def test_noise_is_found():
