@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from autodiff import arrays
 from autodiff.arrays import Array, Fused, namespace
@@ -49,6 +49,12 @@ class Elementwise:
         return self.times_slope(saved, tangent)
 
     pull = push
+
+    def __reduce__(self) -> tuple[Callable[..., Elementwise], tuple[Any, ...]]:
+        # a row of the table is pickled by its name: its functions may be lambdas, which cannot be
+        if ACTIVATIONS.get(self.name) is self:
+            return _named, (self.name,)
+        return Elementwise, (self.name, self.phi, self.times_slope)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +132,10 @@ ACTIVATIONS: dict[str, Elementwise] = {
         Elementwise("identity", lambda s: s, lambda a, t: t),
     )
 }
+
+
+def _named(name: str) -> Elementwise:
+    return ACTIVATIONS[name]
 
 
 def activation(name_or_activation: str | Activation) -> Activation:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,13 @@ class Likelihood:
     part of them at which it is not."""
     positions: int = 1
     """How many independent parts z and y consist of, one behind the other (see `at_positions`)."""
+
+    def __reduce__(self) -> tuple[Callable[..., Likelihood], tuple[Any, ...]]:
+        # a row of the table, at one position or many, is pickled by name: its functions may be lambdas, which cannot
+        row = LIKELIHOODS.get(self.name)
+        if row is not None and (row is self or (self.positions > 1 and row.constant is self.constant)):
+            return _named, (self.name, self.positions)
+        return Likelihood, tuple(getattr(self, f.name) for f in fields(self))
 
     def nll(self, z: Array, y: Array) -> Array:
         """−log r(y|z) per case, (m,), constants included."""
@@ -237,6 +245,10 @@ def at_positions(row: Likelihood, positions: int) -> Likelihood:
         mistakes=mistakes if row.mistakes else None,
         positions=positions,
     )
+
+
+def _named(name: str, positions: int) -> Likelihood:
+    return at_positions(LIKELIHOODS[name], positions)
 
 
 def likelihood(name_or_likelihood: str | Likelihood) -> Likelihood:

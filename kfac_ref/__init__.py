@@ -1,8 +1,10 @@
 """kfac-ref: the reference implementation of K-FAC (Martens & Grosse, 2015) on NumPy or CuPy."""
 
 from autodiff import Network, glorot_initialisation, sparse_initialisation
-from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
+from kfac_ref.batch import Batch
+from kfac_ref.optimizer import KFAC, Diverged, Record, State, refreshed
 from kfac_ref.settings import PRESETS, Settings, preset
+from kfac_ref.training.runs import load
 
 __version__ = "0.1.0"
 
@@ -16,6 +18,7 @@ __all__ = [
     "Settings",
     "State",
     "glorot_initialisation",
+    "load",
     "preset",
     "refreshed",
     "sparse_initialisation",

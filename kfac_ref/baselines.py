@@ -14,9 +14,10 @@ from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient, require_sound
 from autodiff.passes import ForwardPass
 from kfac_ref import optimizer
+from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, fisher, kronecker, quadratic
 from kfac_ref.curvature.quadratic import InnerProducts
-from kfac_ref.optimizer import Batch, Diverged, Record, State
+from kfac_ref.optimizer import Diverged, Record, State
 from kfac_ref.settings import CommonSettings, constant, require
 
 
@@ -83,9 +84,8 @@ class SGD:
 
     def step(self, state: SGDState, batch: Batch) -> tuple[SGDState, SGDRecord]:
         """One iteration on X (m, d_0) and Y (m, d_ℓ). Diverged if h becomes NaN or infinite."""
+        check_input(self.network, state.parameters, batch)
         s, k = self.settings, state.k + 1
-        self.network.check_parameters(state.parameters)
-        self.network.check_batch(batch.X, batch.Y, state.parameters[0])
         mu = momentum(k, s.mu_max)
         ahead = [W + mu * v for W, v in zip(state.parameters, state.velocity, strict=True)]
         forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size)
@@ -158,9 +158,8 @@ class NaturalGradient:
 
         Diverged if h becomes NaN or infinite; ValueError as K-FAC, and if F + (λ+η)I is not positive definite.
         """
+        check_input(self.network, state.parameters, batch)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        self.network.check_parameters(state.parameters)
-        self.network.check_batch(batch.X, batch.Y, state.parameters[0])
         forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
+from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, factors, implicit_factors, inverses, quadratic, targets
 from kfac_ref.curvature.factors import Factors
 from kfac_ref.curvature.implicit_factors import ImplicitFactors
@@ -25,15 +25,6 @@ SAMPLED_TARGETS = 2
 
 class Diverged(ArithmeticError):
     """The objective became NaN or infinite."""
-
-
-class Batch(NamedTuple):
-    """A mini-batch; its cases are in random order, so that its first ⌈τm⌉ are a random part of it."""
-
-    X: Array
-    """(m, d_0)."""
-    Y: Array
-    """(m, d_ℓ)."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +126,8 @@ class KFAC:
         TypeError
             If X, Y or `sampled` are not arrays of the library, dtype and device of the parameters.
         """
+        check_input(self.network, state.parameters, batch)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        self.network.check_parameters(state.parameters)
-        self.network.check_batch(batch.X, batch.Y, state.parameters[0])
         forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
 
         # 1. the gradient

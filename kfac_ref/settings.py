@@ -126,17 +126,18 @@ def require(constants: Any, what: str, ok: Callable[[Any], bool], *names: str) -
 def preset(name: str, **changes: Any) -> Settings:
     """The constants as the `"paper"` states them or as the `"authors"`' program has them, with `changes`.
 
-    The authors' differ in τ₂ = 1 (¼ is called risky there), in γ being kept within [sqrt(η), 1] when it is adjusted, in
-    iterate averaging beginning at iteration 200, and in computing inverses when T₃ divides k or k ≤ 3 and at no other
-    time: where T₂ is no multiple of T₃, the candidates for γ then share the old inverse, and the first is taken. An
-    unknown constant in `changes` is a ValueError.
+    The authors' differ in τ₂ = 1 (¼ is called risky there), in γ being kept within [sqrt(η), 1] when it is adjusted (at
+    sqrt(η) where that is more than 1), in iterate averaging beginning at iteration 200, and in computing inverses when
+    T₃ divides k or k ≤ 3 and at no other time: where T₂ is no multiple of T₃, the candidates for γ then share the old
+    inverse, and the first is taken. An unknown constant in `changes` is a ValueError.
     """
     closest(name, PRESETS, "preset")
     for changed in changes:
         closest(changed, [f.name for f in fields(Settings)], "constant of Algorithm 2")
     settings = replace(PRESETS[name], **{k: v for k, v in changes.items() if k == "eta"})
     if name == "authors":
-        changes = {"gamma_min": math.sqrt(settings.eta)} | changes
+        least = math.sqrt(settings.eta)
+        changes = {"gamma_min": least, "gamma_max": max(settings.gamma_max, least)} | changes
     return replace(settings, **changes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import kfac_ref
 from autodiff.names import nearest
 from kfac_ref import machine, optimizer
 from kfac_ref.baselines import SGDSettings
+from kfac_ref.command import models as model_commands
 from kfac_ref.command import oracle as oracle_commands
 from kfac_ref.command import reporting
 from kfac_ref.data import datasets
@@ -90,8 +92,25 @@ def _parser() -> Parser:
         "--data",
         metavar="NAME|PATH",
         help=f"{', '.join(datasets.NAMES)} (default: {datasets.DEFAULT}), or the path of an .npz with X and optionally "
-        "Y, X_test, Y_test, or of a folder of IDX files",
+        "Y, X_test, Y_test, of an .npy of inputs, of a .csv or .parquet table, of a folder of IDX files, or of PNG or "
+        "JPEG images in a folder for each class",
     )
+    what.add_argument(
+        "--target", metavar="COLUMN", help="of a table, what is to be predicted; with an .npy, the .npy of the targets"
+    )
+    what.add_argument("--drop", type=_names, metavar="COLUMN[,COLUMN…]", help="of a table, what is left out")
+    what.add_argument(
+        "--categorical",
+        type=_names,
+        metavar="COLUMN[,COLUMN…]",
+        help="of a table, columns of numbers that are names of categories; those of words are anyway",
+    )
+    what.add_argument(
+        "--impute",
+        metavar="median",
+        help="of a table, fill what is missing: numbers by the median, categories by the commonest",
+    )
+    what.add_argument("--validation", type=float, metavar="F", help="hold out this fraction of the cases, to test on")
     what.add_argument(
         "--network",
         type=_network,
@@ -147,6 +166,12 @@ def _parser() -> Parser:
         help="with --resume: begin as the authors' program does, with a new inverse and new running averages",
     )
     folder.add_argument("--evaluate-every", type=int, metavar="N", help="iterations between evaluations (default: 20)")
+    how.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after N evaluations in a row that test cases gained nothing from; the best model is kept",
+    )
     folder.add_argument("--save-every", type=float, metavar="S", help="seconds between checkpoints (default: 30)")
     _add_constants(train)
     train.set_defaults(option_names=re.findall(r"--[\w-]+", train.format_usage()))
@@ -155,6 +180,7 @@ def _parser() -> Parser:
     plot.set_defaults(command=_plot, option_names=["--out"])
     plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
     plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    model_commands.register(commands)
     oracle_commands.register(commands, _sizes)
     return parser
 
@@ -200,6 +226,10 @@ def _network(words: str) -> networks.Wanted:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(next(csv.reader([text])))
+
+
 def _count_or_none(text: str) -> int | None:
     try:
         return None if text == "none" else int(text)
@@ -227,6 +257,7 @@ def _train(options: argparse.Namespace) -> int:
     if experiment_given.get("optimizer") == "sgd" and "preset" in experiment_given:
         raise ValueError("--preset is for K-FAC; it does not go with --optimizer sgd")
     prepared = prepare(Experiment(**experiment_given))
+    runs.require_held_out(prepared, plan)
     name = prepared.dataset.name
     folder = runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
     with runs.at_work(folder):
@@ -263,7 +294,8 @@ def _resumed(
         if not isinstance(run.state, optimizer.State):
             raise ValueError("--refresh-inverse is for runs of K-FAC")
         run.state = optimizer.refreshed(run.state)
-    if plan.done(run.state.k, run.seconds) and (folder / reporting.CURVE).exists():
+    run.patience(plan)
+    if (run.exhausted or plan.done(run.state.k, run.seconds)) and (folder / reporting.CURVE).exists():
         raise ValueError(
             f"the run in {folder} is finished: {run.state.k} iterations in {run.seconds:.0f} s; "
             "give more --iterations or --seconds to go on"
@@ -305,6 +337,7 @@ def _run(run: runs.Run, plan: runs.Plan) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     print(reporting.draw(run))
+    print(reporting.kept(run))
     if run.stop and not plan.done(run.state.k, run.seconds):
         print(stopped(), file=sys.stderr)
         return 128 + caught[0]

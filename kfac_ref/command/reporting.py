@@ -13,8 +13,9 @@ from autodiff.arrays import to_numpy
 from autodiff.network import Network
 from autodiff.passes import forward
 from kfac_ref.command import network_table, pca
+from kfac_ref.data.dataset import Dataset
 from kfac_ref.optimizer import KFAC
-from kfac_ref.training import runs
+from kfac_ref.training import models, runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def heading(run: runs.Run, threads: int | None) -> str:
         device += f", {threads} BLAS thread{'s' if threads > 1 else ''}"
     return (
         f"data      {p.dataset.name}: {p.dataset.source}\n"
-        f"          {cases}\n"
+        f"          {cases}\n{_columns(p.dataset)}"
         f"network   {p.purpose} {_network(p.network)}\n"
         f"optimizer {by}, {p.experiment.dtype} on {device}\n"
         f"folder    {run.folder}"
@@ -56,6 +57,23 @@ def _network(network: Network) -> str:
     return "\n".join(
         [f"of {network.layers} layers with weights; {network.likelihood.name}", *network_table.lines(network)]
     )
+
+
+def _columns(dataset: Dataset) -> str:
+    """Of a table, what was done to each column."""
+    recipe = dataset.preparation.recipe
+    if recipe is None:
+        return ""
+    text = str(recipe).replace("\n", "\n          ")
+    return f"columns   {text}\n          inputs standardised by the training cases\n"
+
+
+def kept(run: runs.Run) -> str:
+    """Where the model is, and of which iteration it is where that is not the last."""
+    path = run.folder / models.MODEL
+    if run.best is None or run.best == run.state.k:
+        return f"model     {path}"
+    return f"model     {path}, as after iteration {run.best}, when test cases were predicted best"
 
 
 def progress_bar(plan: runs.Plan, run: runs.Run) -> tqdm:

@@ -1,22 +1,19 @@
 """Data to train on, by name or from the user's own files (§13 uses autoencoders of MNIST, CURVES and FACES).
 
 `load("fashion16")` needs nothing but the package. The other names are fetched or generated once and kept in the cache
-directory (see `fetching`). A path is an `.npz` or a folder of IDX files.
+directory (see `fetching`). A path is that of a file or folder of the user's own (see `user_files`).
 """
 
-import functools
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from autodiff.names import nearest
-from kfac_ref.data import fetching, images
-from kfac_ref.data.image_files import IDX_FILES, parse_idx, parse_pgm, read_idx_folder, scaled
-from kfac_ref.data.npz_file import one_hot, read_npz
+from kfac_ref.data import fetching, images, user_files
+from kfac_ref.data.dataset import Dataset, Reading
+from kfac_ref.data.image_files import IDX_FILES, parse_idx, parse_pgm, scaled
+from kfac_ref.data.npz_file import one_hot
 
 DEFAULT = "fashion16"
 # Training and test cases of the generated curves.
@@ -35,60 +32,18 @@ IMAGES = {
 """Rows and columns of the images of the data sets by name, as they are known before these are fetched."""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Training cases, and test cases if there are any.
-
-    Attributes
-    ----------
-    name : str
-    X : ndarray, (N, d), float32 or, from an `.npz` that has it, float64
-        Training inputs.
-    Y : ndarray, (N, K), of the same, or None
-        Targets; one-hot for class labels.
-    X_test, Y_test : ndarray or None
-        The same for the test cases.
-    image_shape : (int, int) or None
-        Rows and columns of one row of `X` as an image, if it is one.
-    likelihood : str
-        What an autoencoder of the inputs uses by default: "bernoulli" if they lie in [0, 1], else "gaussian".
-    targets_given : bool
-        Whether `Y` is what to predict: True for an `.npz` with targets of its own; False for the named sets and folders
-        of IDX files, which are for autoencoders and have class labels at most besides.
-    source : str
-        One line for people: what it is and where it came from.
-    case_shape, target_shape : tuple of int, optional
-        Of a row of `X` and of `Y` where a file has more than a vector for each case: a sequence (T, d), an image
-        (c, H, W), targets for each position (T, K).
-    """
-
-    name: str
-    X: np.ndarray
-    Y: np.ndarray | None
-    X_test: np.ndarray | None
-    Y_test: np.ndarray | None
-    image_shape: tuple[int, int] | None
-    likelihood: str
-    targets_given: bool
-    source: str
-    case_shape: tuple[int, ...] | None = None
-    target_shape: tuple[int, ...] | None = None
-
-    def crc32(self) -> int:
-        """A checksum of all cases, by which a resumed run knows its data again."""
-        parts = [part for part in (self.X, self.Y, self.X_test, self.Y_test) if part is not None]
-        return functools.reduce(lambda crc, part: zlib.crc32(np.ascontiguousarray(part).data, crc), parts, 0)
-
-
-def load(name_or_path: str | Path = DEFAULT) -> Dataset:
+def load(name_or_path: str | Path = DEFAULT, reading: Reading | None = None) -> Dataset:
     """The data set of that name, or in that file or folder.
 
     Parameters
     ----------
     name_or_path : str or Path
-        One of `NAMES`; or the path of an `.npz` with `X` and optionally `Y`, `X_test`, `Y_test`, taken as they are (see
-        `npz_file.read_npz`); or of a folder of IDX files in MNIST's naming, whose images are scaled to [0, 1]. A folder
-        that is called like a data set is given with its path, as in `./mnist`.
+        One of `NAMES`; or the path of an `.npz` with `X` and optionally `Y`, `X_test`, `Y_test`, or of an `.npy`, taken
+        as they are (see `npz_file.read_npz`); or of a `.csv` or `.parquet` table, whose columns are standardised; or of
+        a folder of IDX files in MNIST's naming, or of PNG or JPEG images, in a folder for each class or in none, which
+        are scaled to [0, 1]. A folder that is called like a data set is given with its path, as in `./mnist`.
+    reading : Reading, optional
+        What the columns of a table are, and how many cases are held out.
 
     Returns
     -------
@@ -102,47 +57,12 @@ def load(name_or_path: str | Path = DEFAULT) -> Dataset:
         If a named set is in no cache and cannot be fetched. It is an OSError.
     """
     make = _MAKERS.get(name_or_path) if isinstance(name_or_path, str) else None
-    return make() if make is not None else _from_path(name_or_path)
-
-
-def _from_path(given: str | Path) -> Dataset:
-    if not str(given).strip():
-        raise ValueError(f"no data set or path given: expected one of {', '.join(NAMES)}, or a path")
-    path = Path(given).expanduser()
-    image_shape: tuple[int, int] | None = None
-    shapes: dict[str, tuple[int, ...]] = {}
-    if path.is_dir():
-        arrays, image_shape = read_idx_folder(path)
-        kind, labels_only = "IDX files", True
-    elif path.is_file() and path.suffix.lower() == ".npz":
-        read = read_npz(path)
-        arrays = {key: x.reshape(len(x), -1) for key, x in read.items()}
-        shapes = {key: x.shape[1:] for key, x in read.items() if x.ndim > 2}
-        channels, *pixels = shapes.get("X", (0,))
-        if channels == 1 and len(pixels) == 2:
-            image_shape = pixels[0], pixels[1]
-        kind, labels_only = "arrays", False
-    elif path.exists():
-        raise ValueError(f"{path}: expected an .npz file or a folder of IDX files")
-    else:
-        raise ValueError(
-            f'no data set or path "{given}"{nearest(str(given), NAMES)} (expected one of {", ".join(NAMES)}, or the '
-            "path of an .npz or of a folder of IDX files)"
-        )
-    in_unit = all(arrays[key].min() >= 0 and arrays[key].max() <= 1 for key in ("X", "X_test") if key in arrays)
-    return Dataset(
-        name=path.absolute().stem,
-        X=arrays["X"],
-        Y=arrays.get("Y"),
-        X_test=arrays.get("X_test"),
-        Y_test=arrays.get("Y_test"),
-        image_shape=image_shape,
-        likelihood="bernoulli" if in_unit else "gaussian",
-        targets_given="Y" in arrays and not labels_only,
-        source=f"{kind} in {path}",
-        case_shape=shapes.get("X"),
-        target_shape=shapes.get("Y"),
-    )
+    reading = reading or Reading()
+    if make is None:
+        return user_files.load(name_or_path, reading, NAMES)
+    dataset = make()
+    user_files.require_no_columns(reading, f'"{dataset.name}"')
+    return user_files.held_out(dataset, reading)
 
 
 def _labelled(name: str, raw: dict[str, np.ndarray], source: str) -> Dataset:

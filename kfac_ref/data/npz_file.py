@@ -49,10 +49,26 @@ def read_npz(path: Path) -> Arrays:
         near = [key for key in found if key[:1] in "xX" or get_close_matches(key.lower(), ["x", "inputs", "x_test"])]
         hint = f"; {near[0]!r} is near, but names must be exactly X, Y, X_test, Y_test" if near else ""
         raise ValueError(f"{path}: key 'X' is missing, found {listed(found)}{hint}")
+    return checked(path, arrays)
+
+
+def checked(path: Path, arrays: Arrays) -> Arrays:
+    """Inputs and targets as `read_npz` returns them, from arrays as they are in a file; ValueError as it raises."""
     result: Arrays = {key: _inputs(path, key, arrays[key]) for key in ("X", "X_test") if key in arrays}
     result |= _targets(path, {key: arrays[key] for key in ("Y", "Y_test") if key in arrays})
     check_fit(str(path), result)
     return result
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an `.npy`; ValueError if it cannot be read, is damaged, or holds pickled objects."""
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from None
+    except Exception as error:
+        raise ValueError(f"{path}: is not a whole .npy of plain numbers: {one_line(error)}") from None
+    return array
 
 
 def read_archive(path: Path, keys: Sequence[str] | None = None) -> tuple[Arrays, list[str]]:

@@ -62,7 +62,7 @@ def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | Non
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be ≥ 1; got {threads}")
-    numpys, scipys = _blas()
+    numpys, scipys = libraries()
     present = max((library.num_threads for library in numpys.lib_controllers), default=1)
     wish = threads or (1 if widest <= NARROW else present)
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | Non
         yield count if numpys.lib_controllers else None
 
 
-def _blas() -> tuple[ThreadpoolController, ThreadpoolController]:
+def libraries() -> tuple[ThreadpoolController, ThreadpoolController]:
     """The BLAS in use, and apart from it, if it is loaded, that of SciPy's wheels, which NumPy does not use."""
     paths = [library.filepath for library in blas().lib_controllers]
     scipys = [path for path in paths if _is_scipys(path)]
@@ -109,7 +109,7 @@ def blas_warning() -> str | None:
 
 def _kernels() -> list[str]:
     """Of each OpenBLAS in use but SciPy's own."""
-    found: list[dict[str, Any]] = _blas()[0].info()
+    found: list[dict[str, Any]] = libraries()[0].info()
     return [library.get("architecture") or "" for library in found if library["internal_api"] == "openblas"]
 
 

@@ -18,7 +18,7 @@ from autodiff.names import closest, nearest
 from autodiff.network import Network, described
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
-from kfac_ref.data.datasets import Dataset
+from kfac_ref.data.dataset import Dataset, Reading
 from kfac_ref.optimizer import KFAC
 from kfac_ref.settings import PRESETS, Settings, preset
 from kfac_ref.training import loop, networks
@@ -40,6 +40,9 @@ SUITED: dict[str, dict[str, Any]] = {"fashion16": {"eta": 7e-3}, "faces": {"eta"
 overfitted with the η of §13, which was for many times more cases; η for FACES is the authors'."""
 
 
+READING = ("target", "drop", "categorical", "impute", "validation")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A run's description. None stands for what suits the data, and is filled in by `prepare`."""
@@ -50,6 +53,12 @@ class Experiment:
     activation: str | None = None
     """Of the hidden layers of a network by sizes, tanh unless given; an autoencoder's code layer is linear."""
     likelihood: str | None = None
+    target: str | None = None
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    impute: str | None = None
+    validation: float | None = None
+    """These five: see `data.dataset.Reading`."""
     optimizer: str = "kfac"
     preset: str = "authors"
     """The sounder choice: with the paper's τ₂ = ¼ an occasional step can be far too long."""
@@ -71,11 +80,17 @@ class Experiment:
     def fromdict(cls, values: Mapping[str, Any]) -> Experiment:
         """The reverse of `asdict`. ValueError or TypeError if `values` are not an experiment's."""
         constants = {k: float(v) if v == "inf" else v for k, v in values["constants"].items()}
-        known = {f.name: values[f.name] for f in fields(cls)}
-        network = values["network"]
-        if not isinstance(network, Mapping):
-            network = tuple(network)
-        return cls(**known | {"constants": constants, "network": network})
+        # those of the reading came later than the first settings that were written
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values or f.name not in READING}
+        lists = {name: tuple(known[name]) for name in ("network", "drop", "categorical") if name in known}
+        if isinstance(known["network"], Mapping):
+            lists.pop("network")
+        return cls(**known | {"constants": constants} | lists)
+
+    @property
+    def reading(self) -> Reading:
+        """How the data are to be read."""
+        return Reading(likelihood=self.likelihood, seed=self.seed, **{name: getattr(self, name) for name in READING})
 
 
 @dataclass(frozen=True)
@@ -135,16 +150,12 @@ def prepare(experiment: Experiment) -> Prepared:
         _require_possible(e, networks.provisional(wanted))
     if isinstance(wanted, Mapping):
         networks.require_beginning(networks.provisional(wanted), e.data)
-    dataset = datasets.load(e.data)
+    dataset = datasets.load(e.data, e.reading)
     wanted, wanted_likelihood = networks.suiting(wanted, wanted_likelihood, dataset)
     purpose, likelihood = _purpose(dataset, wanted_likelihood)
     wanted = wanted or _usual_network(dataset, purpose)
-    activation = None
-    if isinstance(wanted, Mapping):
-        network = described(dict(wanted) | {"likelihood": likelihood})
-    else:
-        activation = e.activation or "tanh"
-        network = _network(wanted, activation, likelihood, purpose)
+    activation = None if isinstance(wanted, Mapping) else e.activation or "tanh"
+    network = network_of(replace(e, network=wanted, activation=activation, likelihood=likelihood), purpose)
     optimizer_settings = _constants(e, purpose, network)
     _require_possible(e, network)
     data = _data(dataset, network, purpose, xp, getattr(xp, e.dtype))
@@ -158,6 +169,8 @@ def prepare(experiment: Experiment) -> Prepared:
         initialisation=e.initialisation or ("sparse" if network.fully_connected else "he"),
         constants=settings,
     )
+    if e.target is not None and Path(e.data).suffix.lower() == ".npy":
+        e = replace(e, target=located(e.target))
     optimizer: KFAC | SGD
     if isinstance(optimizer_settings, SGDSettings):
         optimizer = SGD(network, optimizer_settings)
@@ -210,8 +223,14 @@ def _usual_network(dataset: Dataset, purpose: str) -> tuple[int, ...]:
     return (d, 128, 64, dataset.Y.shape[1])
 
 
-def _network(sizes: tuple[int, ...], activation: str, likelihood: str, purpose: str) -> Network:
-    hidden = [activation] * (len(sizes) - 2)
+def network_of(e: Experiment, purpose: str) -> Network:
+    """The network of an experiment whose network, not by name, and likelihood are known, for one of PURPOSES."""
+    sizes, likelihood = e.network, e.likelihood
+    assert likelihood is not None
+    if isinstance(sizes, Mapping):
+        return described(dict(sizes) | {"likelihood": likelihood})
+    assert isinstance(sizes, tuple) and e.activation is not None
+    hidden = [e.activation] * (len(sizes) - 2)
     if purpose == "autoencoder" and hidden:
         # the code layer, which is linear (§13): the narrowest, the first of equals
         hidden[min(range(len(hidden)), key=lambda i: sizes[i + 1])] = "identity"

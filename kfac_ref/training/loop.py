@@ -48,11 +48,15 @@ def minibatch_size(k: int, m1: int, cases: int, full_batch_at: int | None) -> in
 
 def minibatch(data: Data, seed: int, k: int, m: int) -> Batch:
     """The mini-batch of iteration k: m cases without replacement, in random order, determined by `seed` and k."""
-    rows = np.random.default_rng([seed, MINIBATCHES, k]).choice(data.X.shape[0], m, replace=False)
     xp = namespace(data.X)
-    index = xp.asarray(rows, device=device(data.X))
+    index = xp.asarray(minibatch_rows(data.X.shape[0], seed, k, m), device=device(data.X))
     X = xp.take(data.X, index, axis=0)
     return Batch(X, X if data.Y is data.X else xp.take(data.Y, index, axis=0))
+
+
+def minibatch_rows(cases: int, seed: int, k: int, m: int) -> np.ndarray:
+    """Which of so many cases `minibatch` takes, (m,)."""
+    return np.random.default_rng([seed, MINIBATCHES, k]).choice(cases, m, replace=False)
 
 
 def iterate(optimizer: Any, state: AnyState, data: Data) -> Iterator[tuple[AnyState, AnyRecord, float]]:

@@ -18,13 +18,15 @@ from typing import IO, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from autodiff import arrays
 from autodiff.arrays import device
 from kfac_ref import machine
 from kfac_ref.baselines import SGD, SGDState
 from kfac_ref.data.files import write_text
 from kfac_ref.optimizer import Diverged
-from kfac_ref.training import checkpoints, loop
-from kfac_ref.training.experiment import Experiment, Prepared
+from kfac_ref.training import checkpoints, loop, models
+from kfac_ref.training.experiment import Experiment, Prepared, network_of
+from kfac_ref.training.stopping import Patience
 
 SETTINGS, METRICS, CHECKPOINT = "settings.json", "metrics.jsonl", "checkpoint.npz"
 FORMAT = 1
@@ -44,6 +46,9 @@ class Plan:
     """Seconds between checkpoints; the last state is always saved, and at 0 every state."""
     threads: int | None = None
     """Of the BLAS; None: as many as serve (see `machine.at_full_speed`)."""
+    patience: int | None = None
+    """Stop after so many evaluations in a row that held-out cases gained nothing from, and keep the model that was best
+    for them; None: keep the last."""
 
     def __post_init__(self) -> None:
         if self.iterations is not None and self.iterations < 1:
@@ -56,6 +61,8 @@ class Plan:
             raise ValueError(f"save_every must be finite and ≥ 0; got {self.save_every}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be ≥ 1; got {self.threads}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be ≥ 1; got {self.patience}")
 
     def done(self, k: int, seconds: float) -> bool:
         """Whether the run ends after k iterations and so many seconds."""
@@ -79,6 +86,10 @@ class Run:
     """The last evaluation."""
     evaluated: int = 0
     """The iteration after which it was."""
+    best: int | None = None
+    """Where there is patience: the iteration after which held-out cases were predicted best."""
+    exhausted: bool = False
+    """Whether patience has come to its end."""
 
     def train(self, plan: Plan, report: Callable[[dict[str, Any]], None]) -> None:
         """Run Algorithm 2, or the baseline, until the plan says so or `stop` is set.
@@ -88,6 +99,7 @@ class Run:
         """
         saved = time.perf_counter()
         sound = self.state, self.seconds
+        patience = self.patience(plan)
         # what overflows is found by the optimizer, which says so
         with (
             open(self.folder / METRICS, "a", encoding="utf-8") as metrics,
@@ -96,7 +108,7 @@ class Run:
         ):
             try:
                 iterations = loop.iterate(self.prepared.optimizer, self.state, self.prepared.data)
-                while not (self.stop or plan.done(self.state.k, self.seconds)):
+                while not (self.stop or self.exhausted or plan.done(self.state.k, self.seconds)):
                     before = self.state, self.seconds
                     state, record, seconds = next(iterations)
                     seconds += self.seconds
@@ -108,6 +120,8 @@ class Run:
                     # only now is the iteration done: whatever interrupts, a state is saved with its metrics written
                     self.state, self.seconds = state, seconds
                     sound = before
+                    if patience is not None:
+                        self._await(patience, line)
                     report(line)
                     if time.perf_counter() - saved >= plan.save_every:
                         self.save()
@@ -133,9 +147,45 @@ class Run:
         self.evaluated = state.k
         return self.last
 
+    def patience(self, plan: Plan) -> Patience | None:
+        """What is left of the plan's patience, by the run's metrics; ValueError if no cases are held out."""
+        require_held_out(self.prepared, plan)
+        if plan.patience is None:
+            return None
+        patience = Patience(plan.patience)
+        self.exhausted = False
+        for line in read_metrics(self.folder):
+            self._await(patience, line, keep=False)
+        return patience
+
+    def _await(self, patience: Patience, line: dict[str, Any], keep: bool = True) -> None:
+        """Take one line of metrics; write the model if its evaluation is the best so far."""
+        if "test_h" not in line:
+            return
+        h = line.get("test_h_averaged", line["test_h"])
+        if patience.better(math.inf if h is None else h):
+            self.best = line["k"]
+            if keep:
+                self.model().save(self.folder / models.MODEL)
+        self.exhausted = patience.exhausted
+
+    def model(self) -> models.Model:
+        """The network as it is now, with the averaged iterate θ̄ as its parameters."""
+        p = self.prepared
+        about = {"data": p.dataset.name, "source": p.dataset.source, "iterations": self.state.k}
+        return models.Model(p.network, list(self.state.averaged), p.purpose, p.dataset.preparation, about)
+
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, and the model unless a better one is kept."""
         checkpoints.save(self.folder / CHECKPOINT, self.prepared.network, self.state, self.seconds)
+        if self.best is None:
+            self.model().save(self.folder / models.MODEL)
+
+
+def require_held_out(prepared: Prepared, plan: Plan) -> None:
+    """ValueError if the plan has patience and no cases are held out."""
+    if plan.patience is not None and prepared.data.X_test is None:
+        raise ValueError("patience needs held-out cases: give --validation 0.1, or data with X_test")
 
 
 @contextmanager
@@ -228,6 +278,40 @@ def resume(folder: Path, prepared: Prepared) -> Run:
     lines = [line for line in read_metrics(folder) if line["k"] <= state.k]
     write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
     return Run(folder, prepared, state, seconds)
+
+
+def load(path: str | Path, backend: str = "numpy") -> models.Model:
+    """The model that a run left, or that `Model.save` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run's folder, or a safetensors file. Of a run, also of one that is not finished, it is the averaged iterate
+        θ̄ as last saved, or, with patience, that which was best for held-out cases.
+    backend : {"numpy", "cupy", "cupy-tf32"}
+        Whose arrays it computes with.
+
+    Raises
+    ------
+    ValueError
+        If there is no such run or file, it is damaged, or there is no such backend.
+    """
+    path = Path(path)
+    if path.is_dir():
+        model = models.read(path / models.MODEL) if (path / models.MODEL).is_file() else _from_checkpoint(path)
+    else:
+        model = models.read(path)
+    xp = arrays.backend(backend)
+    return model if backend == "numpy" else model.to(xp.zeros(0, dtype=getattr(xp, str(model.parameters[0].dtype))))
+
+
+def _from_checkpoint(folder: Path) -> models.Model:
+    # a run of a version that left no model
+    experiment, _ = read_settings(folder)
+    network = network_of(experiment, purpose := _settings(folder)["purpose"])
+    state, _ = checkpoints.load(folder / CHECKPOINT, network, np.zeros(0, dtype=experiment.dtype))
+    about = {"data": experiment.data, "iterations": state.k}
+    return models.Model(network, list(state.averaged), purpose, about=about)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

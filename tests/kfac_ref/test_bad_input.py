@@ -10,11 +10,12 @@ import re
 import shutil
 
 import numpy as np
+import pandas
 import pytest
 
 from autodiff import Network
 from kfac_ref import KFAC, Batch, machine
-from kfac_ref.baselines import SGD
+from kfac_ref.baselines import SGD, NaturalGradient
 from kfac_ref.command import cli, reporting
 from kfac_ref.training import runs
 from kfac_ref.training.runs import CHECKPOINT, METRICS, SETTINGS
@@ -128,7 +129,7 @@ CASES = {
     "--data nowhere.npz": 'no data set or path "nowhere.npz".*expected one of fashion16',
     "--data fasion16": '"fasion16"; did you mean "fashion16"',
     "--data Mnist": 'did you mean "mnist"',
-    "--data notes.txt": "notes.txt: expected an .npz file or a folder of IDX files",
+    "--data notes.txt": "notes.txt: expected an .npz, .npy, .csv or .parquet file",
     "--data empty": "empty: no train-images-idx3-ubyte.* in this folder, found nothing",
     "--data other_files": "no train-images-idx3-ubyte.*found 'notes.txt'",
     "--data idx": "train-images-idx3-ubyte: header cut short",
@@ -200,7 +201,7 @@ CASES = {
     "--full-batch-at never": '"never" is not a whole number or "none"',
     "--chunk-size 0": "chunk.size must be ≥ 1; got 0",
     "--gamma-min 2": "gamma.m.*got 1",
-    "--eta 4": "eta",  # sqrt(η) > γ's upper bound, of which nothing was said
+    "--eta 4 --gamma-max 1": "gamma_max must be > 0 and ≥ gamma_min, which is 2",  # sqrt(η)
     "--learning-rate 0.1": 'learning.rate is not a constant of the optimizer "kfac"',
     "--optimizer sgd --T1 3": 'T1 is not a constant of the optimizer "sgd"',
     "--optimizer sgd --learning-rate 0": "learning.rate must be finite and > 0; got 0",
@@ -427,6 +428,24 @@ def test_targets_out_of_range(rng, optimizer, likelihood, row, said):
     Y[2] = row
     with pytest.raises(ValueError, match=said):
         made.step(state, Batch(rng.standard_normal((5, 3)), Y))
+
+
+@pytest.mark.parametrize("optimizer", [KFAC, SGD, NaturalGradient])
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (Batch([[0.0] * 3], [[0.0] * 2]), "X is a list, expected a ndarray like the parameters"),
+        (Batch(pandas.DataFrame(np.zeros((1, 3))), np.zeros((1, 2))), "X is a DataFrame, expected a ndarray"),
+        (Batch(np.zeros((1, 3)), pandas.DataFrame(np.zeros((1, 2)))), "Y is a DataFrame, expected a ndarray"),
+        ((np.zeros((1, 3)), np.zeros((1, 2))), r"batch is a tuple, expected a kfac_ref.Batch\(X, Y\)"),
+        (pandas.DataFrame(np.zeros((1, 3))), r"batch is a DataFrame, expected a kfac_ref.Batch\(X, Y\)"),
+    ],
+)
+def test_batches_that_are_no_arrays(optimizer, batch, said):
+    made = optimizer(NETWORK)
+    with pytest.raises(TypeError, match=said) as found:
+        made.step(made.init([np.zeros(shape) for shape in NETWORK.shapes]), batch)
+    assert "\n" not in str(found.value)
 
 
 def test_too_few_parameters():

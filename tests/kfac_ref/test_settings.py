@@ -131,6 +131,13 @@ def test_the_authors_bound_follows_eta():
     assert preset("paper", eta=4e-4).gamma_min == 0
 
 
+def test_the_authors_upper_bound_gives_way_to_a_large_eta():
+    """sqrt(η) = √3 is above 1, and γ cannot be below it."""
+    made = preset("authors", eta=3.0)
+    assert made.gamma_min == made.gamma_max == math.sqrt(3)
+    assert preset("authors", eta=1e-3).gamma_max == 1
+
+
 @pytest.mark.parametrize(("value", "error"), [(-1.0, ValueError), ("x", TypeError), (None, TypeError)])
 def test_a_wrong_eta_is_named_by_every_preset(value, error):
     for name in ("paper", "authors"):

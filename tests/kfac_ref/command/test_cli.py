@@ -20,6 +20,7 @@ from kfac_ref.command import plots, reporting
 from kfac_ref.settings import Settings
 from kfac_ref.training import loop, runs
 from kfac_ref.training.experiment import Experiment, prepare
+from kfac_ref.training.models import MODEL
 from kfac_ref.training.runs import CHECKPOINT, METRICS, SETTINGS
 from tests.kfac_ref.command.conftest import PICTURES, TINY, kfac, settings_of, state_of
 from tests.kfac_ref.command.test_plots import check_picture
@@ -34,7 +35,7 @@ def test_a_run(here, data, capfd):
     out, err = capfd.readouterr()
     assert err == ""
     assert sorted(p.name for p in (here / "run").iterdir()) == sorted(
-        [".lock", CHECKPOINT, METRICS, SETTINGS, *PICTURES]
+        [".lock", CHECKPOINT, METRICS, MODEL, SETTINGS, *PICTURES]
     )
     for name in PICTURES:
         check_picture(here / "run" / name)
@@ -379,7 +380,7 @@ def test_what_may_be_given_again(here, data, undrawn):
     more = ["--iterations", 4, "--evaluate-every", 1, "--save-every", 0, "--seconds", 100, "--threads", 2]
     assert kfac("train", "--resume", "run", *options, *more) == 0
     plan = {"iterations": 4, "evaluate_every": 1, "save_every": 0.0, "seconds": 100.0, "threads": 2}
-    assert settings_of(here / "run")["plan"] == plan
+    assert settings_of(here / "run")["plan"] == plan | {"patience": None}
     assert ["train_error" in line for line in runs.read_metrics(here / "run")] == [False, True, True, True]
 
 

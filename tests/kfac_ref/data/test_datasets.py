@@ -209,7 +209,7 @@ def test_folder_by_path(tmp_path):
         ("Fashion", r'did you mean "fashion"\?'),
         ("zzz", r'no data set or path "zzz" \(expected one of'),
         ("no/such/file.npz", 'no data set or path "no/such/file.npz"'),
-        (__file__, "test_datasets.py: expected an .npz file or a folder of IDX files"),
+        (__file__, "test_datasets.py: expected an .npz, .npy, .csv or .parquet file"),
     ],
 )
 def test_neither_name_nor_path(given, message):

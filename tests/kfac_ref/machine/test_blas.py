@@ -49,7 +49,7 @@ class Limit:
 def pools(monkeypatch, tmp_path):
     """NumPy's and SciPy's BLAS with four threads each, on four cores."""
     both = Pool(4), Pool(4)
-    monkeypatch.setattr(blas, "_blas", lambda: both)
+    monkeypatch.setattr(blas, "libraries", lambda: both)
     monkeypatch.setattr(cores, "usable", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(cores, "slots_folder", lambda: tmp_path)
     return both
@@ -120,7 +120,7 @@ class Told:
 
 
 def test_a_blas_whose_threads_cannot_be_set(pools, monkeypatch):
-    monkeypatch.setattr(blas, "_blas", lambda: (Pool(None), Pool(None)))
+    monkeypatch.setattr(blas, "libraries", lambda: (Pool(None), Pool(None)))
     with at_full_speed(1000) as count:
         assert count is None
 
@@ -230,7 +230,7 @@ def test_only_openblas_is_judged(monkeypatch):
                 {"internal_api": "openblas"},
             ]
 
-    monkeypatch.setattr(blas, "_blas", lambda: (Controller(), None))
+    monkeypatch.setattr(blas, "libraries", lambda: (Controller(), None))
     assert blas._kernels() == ["Zen", ""]
 
 

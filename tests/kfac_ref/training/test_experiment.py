@@ -131,7 +131,7 @@ def test_the_authors_eta(monkeypatch, rng, name, eta):
     X = rng.random((5, AUTOENCODERS[name][0]))
     likelihood = "gaussian" if name == "faces" else "bernoulli"
     data = Dataset(name, X, None, None, None, None, likelihood, False, "made up")
-    monkeypatch.setattr(datasets, "load", lambda name: data)
+    monkeypatch.setattr(datasets, "load", lambda name, reading: data)
     settings = described(name).optimizer.settings
     assert settings.eta == eta and settings.gamma_min == math.sqrt(eta)
 

@@ -18,8 +18,9 @@ import pytest
 
 from kfac_ref import Diverged, refreshed
 from kfac_ref.command import cli
-from kfac_ref.training import checkpoints, loop, runs
+from kfac_ref.training import checkpoints, loop, models, runs
 from kfac_ref.training.experiment import Experiment, prepare
+from kfac_ref.training.models import MODEL
 from kfac_ref.training.runs import CHECKPOINT, METRICS, SETTINGS, Plan
 from tests.kfac_ref.training.test_checkpoints import after, assert_same
 
@@ -152,7 +153,7 @@ def test_metrics_can_be_read_while_the_run_goes_on(tmp_path, data):
     prepared = make(data)
     go(folder, prepared, Plan(iterations=8, save_every=0), report)
     assert seen == [(k, k - 1) for k in range(1, 9)]
-    assert sorted(p.name for p in folder.iterdir()) == sorted((CHECKPOINT, METRICS, SETTINGS))
+    assert sorted(p.name for p in folder.iterdir()) == sorted((CHECKPOINT, METRICS, MODEL, SETTINGS))
 
 
 def test_metrics_are_json_and_times_rise(tmp_path, data):
@@ -298,11 +299,11 @@ def test_temporary_files_of_a_killed_run_go(finished):
     for name in (CHECKPOINT, METRICS, SETTINGS):
         (finished / f".{name}.part").write_bytes(b"half")
     go_on(finished, Plan(iterations=7))
-    left = {p.name for p in finished.iterdir() if p.name != ".lock"} - {CHECKPOINT, METRICS, SETTINGS}
+    left = {p.name for p in finished.iterdir() if p.name != ".lock"} - {CHECKPOINT, METRICS, MODEL, SETTINGS}
     assert left <= {f".{SETTINGS}.part"}
 
 
-@pytest.mark.parametrize("written", range(4))
+@pytest.mark.parametrize("written", range(5))
 def test_a_run_that_was_killed_while_it_started(tmp_path, data, monkeypatch, written):
     """Whichever files were written, the same command starts it again, or it can be resumed."""
     folder = tmp_path / "run"
@@ -322,10 +323,11 @@ def test_a_run_that_was_killed_while_it_started(tmp_path, data, monkeypatch, wri
     with monkeypatch.context() as patch:
         patch.setattr(runs, "write_text", stop_after(runs.write_text))
         patch.setattr(runs.checkpoints, "save", stop_after(runs.checkpoints.save))
+        patch.setattr(models.Model, "save", stop_after(models.Model.save))
         try:
             runs.start(folder, prepared, plan)
         except Killed:
-            assert written < 3
+            assert written < 4
         else:
             assert written == 3
     run = go_on(folder) if (folder / SETTINGS).exists() else go(folder, prepared, plan)

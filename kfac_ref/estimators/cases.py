@@ -1,0 +1,83 @@
+"""The cases of a fit: standardised, dense or sparse, in parts and mini-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.sparsefuncs import mean_variance_axis
+
+from autodiff.arrays import Array, device, namespace
+from autodiff.network import Network, Parameters
+from autodiff.objective import EVALUATED
+from autodiff.passes import forward
+from kfac_ref.data.scaling import Scaling
+from kfac_ref.optimizer import Batch
+from kfac_ref.training import loop
+
+
+def scaling_of(X: Any) -> Scaling:
+    """That which standardises the columns of X (N, d), an array or a sparse matrix."""
+    if sparse.issparse(X):
+        return Scaling.from_moments(*mean_variance_axis(X, axis=0))
+    return Scaling.of(X)
+
+
+def standardised(X: Any, scaling: Scaling) -> Array:
+    """X (m, d), standardised and dense."""
+    return scaling.apply(X.toarray() if sparse.issparse(X) else X)
+
+
+def outputs(network: Network, parameters: Parameters, X: Any, scaling: Scaling) -> Array:
+    """z (N, d_ℓ) for inputs X (N, d_0) as the user gives them, some cases at a time."""
+    xp = namespace(parameters[0])
+    parts = [forward(network, parameters, standardised(X[rows, :], scaling)).z for rows in _rows_at_once(X.shape[0])]
+    return xp.concat(parts)
+
+
+def _rows_at_once(cases: int) -> Iterator[slice]:
+    for start in range(0, cases, EVALUATED):
+        yield slice(start, min(start + EVALUATED, cases))
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Inputs and targets. Sparse inputs are made dense a mini-batch at a time, so that they are never all in memory."""
+
+    X: Any
+    """(N, d_0): standardised if dense; as they came if sparse."""
+    Y: Array
+    """(N, d_ℓ)."""
+    scaling: Scaling | None
+    """Of sparse inputs, for which it is still to be done."""
+
+    @classmethod
+    def of(cls, X: Any, Y: Array, scaling: Scaling) -> Cases:
+        """From inputs as the user gives them."""
+        if sparse.issparse(X):
+            return cls(X.tocsr(), Y, scaling)
+        X = scaling.apply(X)
+        return cls(X, X if Y is None else Y, None)
+
+    @property
+    def number(self) -> int:
+        """N."""
+        return self.X.shape[0]
+
+    def taken(self, rows: np.ndarray) -> Cases:
+        """Those of these rows."""
+        if self.scaling is not None:
+            return Cases(self.X[rows, :], self.Y[rows, :], self.scaling)
+        xp = namespace(self.X)
+        index = xp.asarray(rows, device=device(self.X))
+        return Cases(xp.take(self.X, index, axis=0), xp.take(self.Y, index, axis=0), None)
+
+    def batch(self, seed: int, k: int, m: int) -> Batch:
+        """The mini-batch of iteration k, as `training.loop` draws them; all cases where m is their number."""
+        if self.scaling is None:
+            return Batch(self.X, self.Y) if m == self.number else loop.minibatch(loop.Data(self.X, self.Y), seed, k, m)
+        rows = loop.minibatch_rows(self.number, seed, k, m) if m < self.number else np.arange(self.number)
+        return Batch(standardised(self.X[rows, :], self.scaling), self.Y[rows, :])

@@ -1,0 +1,166 @@
+"""A classifier with scikit-learn's interface."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+
+from autodiff.arrays import Array, from_numpy, is_numpy, namespace, to_numpy
+from autodiff.network import Network
+from kfac_ref.estimators.base import COLUMN, Estimator
+from kfac_ref.estimators.cases import Cases
+
+
+class KFACClassifier(ClassifierMixin, Estimator):
+    """A multi-layer perceptron that K-FAC trains to predict classes.
+
+    The classes' probabilities are a softmax of the outputs; where each case may have several labels (y is a matrix of 0
+    and 1), each label's is a logistic function of its own. Dense and sparse inputs, float64 and float32, are taken.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer; `()` for none.
+    activation : {"relu", "tanh", "logistic", "softplus", "identity"}
+        Of the hidden layers.
+    alpha : float or "auto"
+        The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
+        begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
+        K-FAC's factors. `alpha_` is what it ended with. `partial_fit` leaves "auto" at 1.
+    batch_size : int or "auto"
+        Cases in a mini-batch; "auto" is min(1000, N).
+    max_iter : int
+        The most iterations. One of K-FAC's does about what an epoch does elsewhere, so that it is no warning to
+        reach them.
+    tol, n_iter_no_change : float, int
+        Training stops when the last `n_iter_no_change` iterations have improved the objective by less than a fraction
+        `tol`; with `early_stopping`, when as many in a row did not improve the held-out loss by `tol`.
+    early_stopping, validation_fraction : bool, float
+        Whether such a part of the cases is held out, and the parameters that predict it best are kept.
+        `validation_scores_` are its mean log-likelihoods: accuracies of few cases are too often equal to choose by.
+    inverse : {"block-diagonal", "block-tridiagonal"}
+        The approximation of the inverse Fisher (§4.2, §4.3).
+    damping : float
+        λ₀, which adapts (§6.5).
+    standardize : bool
+        Whether inputs are brought to mean 0 and variance 1 before, and predictions back after.
+    settings : dict, optional
+        Other constants of Algorithm 2, by their names in `kfac_ref.Settings`.
+    warm_start : bool
+        Whether `fit` goes on where the last one ended.
+    random_state : int, RandomState or None
+        Of initial parameters, mini-batches, targets sampled for the Fisher, and what is held out. An int repeats a fit
+        bit for bit on the same machine.
+    verbose : bool
+        Whether each iteration's loss is printed.
+
+    Attributes
+    ----------
+    classes_ : array
+        The classes, or the numbers of the labels.
+    alpha_, n_iter_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_
+        As of scikit-learn's networks; the loss is h with its penalty, on the mini-batch, before each iteration.
+    coefs_, intercepts_ : list of array
+        Of each layer, (d_{i−1}, d_i) and (d_i,), for standardised inputs: the averaged iterate θ̄ (§13).
+    n_features_in_, feature_names_in_, n_layers_, n_outputs_
+
+    Notes
+    -----
+    `class_weight`, `solver`, learning rates, momenta and `shuffle` of scikit-learn's networks are absent: Algorithm 2
+    has none of them, and draws the cases of each mini-batch anew.
+
+    With scikit-learn's array API dispatch on, all runs in the library and on the device of X.
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any) -> KFACClassifier:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (N, features)
+        y : array (N,) of classes, numbers or strings; or (N, labels) of 0 and 1, where each case may have several
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> KFACClassifier:
+        """One iteration, on a mini-batch of these cases (all of them up to `batch_size`).
+
+        `classes`, which the first call must have, are all that there will be. The first call's cases decide how inputs
+        are standardised.
+        """
+        if classes is None and not hasattr(self, "_state"):
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return self._fit(X, y, once=True, classes=classes)
+
+    def _fit(self, X: Any, y: Any, once: bool = False, classes: Any = None) -> KFACClassifier:
+        fresh = not self._goes_on(once)
+        X, y = self._checked(X, y, reset=fresh)
+        y = y.toarray() if sparse.issparse(y) else to_numpy(y)
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError("y has several columns of classes, which is not supported; one classifier a column is")
+        if y.ndim == 2 and y.shape[1] == 1:
+            warnings.warn(COLUMN, DataConversionWarning, stacklevel=3)
+            y = y[:, 0]
+        multilabel = kind == "multilabel-indicator"
+        if fresh:
+            self._multilabel = multilabel
+            self.classes_ = np.arange(y.shape[1]) if multilabel else unique_labels(y if classes is None else classes)
+            self._inputs = self._scaling(X)
+        Y = self._targets(y, multilabel)
+        cases = Cases.of(X, from_numpy(Y, self._inputs.mean), self._inputs)
+        network = Network(
+            [X.shape[1], *self._hidden(), Y.shape[1]], self.activation, "bernoulli" if multilabel else "categorical"
+        )
+        whole = not multilabel and np.bincount(Y.argmax(1)).min() >= 2
+        return self._train(network, cases, once=once, stratify=Y.argmax(1) if whole else None)
+
+    def _targets(self, y: np.ndarray, multilabel: bool) -> np.ndarray:
+        """One-hot rows (N, classes), or rows of 0 and 1; at least two columns where they are classes."""
+        if multilabel != self._multilabel or (multilabel and y.shape[1] != len(self.classes_)):
+            raise ValueError(f"y has targets of another kind than the {len(self.classes_)} classes of the first fit")
+        if multilabel:
+            return y.astype(np.float64)
+        index = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        if unknown := set(y[self.classes_[index] != y].tolist()):
+            raise ValueError(f"y has the classes {sorted(unknown)}, which are not among those of the first fit")
+        return (index[:, None] == np.arange(max(len(self.classes_), 2))).astype(np.float64)
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probabilities of the classes (N, classes), in the order of `classes_`; of each label for itself where y
+        had several."""
+        z = self._outputs(X, "predict_proba")
+        # a lone class has a second output beside it, which is nobody's
+        return self._kfac.network.likelihood.mean(z[:, : len(self.classes_)])
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Their logarithms."""
+        p = self._outputs(X, "predict_log_proba")[:, : len(self.classes_)]
+        p = self._kfac.network.likelihood.mean(p)
+        return namespace(p).log(p)
+
+    def predict(self, X: Any) -> Any:
+        """The likeliest classes (N,); or 0 and 1 for each label (N, labels)."""
+        z = self._outputs(X, "predict")[:, : len(self.classes_)]
+        if self._multilabel:
+            return namespace(z).astype(z > 0, namespace(z).int64)
+        classes = self.classes_[to_numpy(namespace(z).argmax(z, axis=1))]
+        return classes if is_numpy(z) or classes.dtype.kind not in "biuf" else from_numpy(classes, z)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,60 @@
+"""How strongly weights are to be held small, as the data have it: MacKay's evidence with K-FAC's Fisher.
+
+With a Gaussian prior of precision β on every weight, and the Laplace approximation of the posterior around θ, the
+evidence is largest where (MacKay 1992, *A practical Bayesian framework for backpropagation networks*)
+
+    β ‖θ‖² = γ,  γ = Σ e/(e + β) over the eigenvalues e of N F,
+
+the number of well-determined parameters. Those of a Kronecker block Ā⊗G are the products of the factors' own. Of the
+targets' variance a fraction σ² is left around what is predicted, with N − γ degrees of freedom. Of the Gaussian
+likelihood, whose variance is 1 here and whose targets are standardised, the objective divided by σ² is what the prior
+stands beside, so that α = βσ². Classes are treated alike: the fewer of them can be told, the larger is α.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autodiff.arrays import Array, inner, namespace, read_scalars, to_numpy
+from autodiff.network import Network
+from kfac_ref.optimizer import State
+
+AT = 12
+"""The iteration after which α is set: when the factors are those of a fit and not of its beginning, and before a fit
+that is too close makes errors look small."""
+SHARES = {"categorical": 2.0, "bernoulli": 2.0, "gaussian": 0.4}
+"""Of the α that the rule gives, by likelihood: chosen by what predicted best."""
+LEAST = 0.1
+"""Of N, the fewest degrees of freedom that are believed in."""
+BOUNDS = 0.1, 10.0
+"""Of α = ηN: beyond them the estimate is believed no more."""
+
+
+def eta(network: Network, state: State, error: float, Y: Array, eta: float) -> float:
+    """The ℓ₂ coefficient η that the evidence suggests, from the factors of a training in progress.
+
+    Parameters
+    ----------
+    network : Network
+    state : State
+        With factors.
+    error : float
+        ‖y − E[y|z]‖², mean over cases.
+    Y : array (N, d_ℓ)
+        The targets.
+    eta : float
+        The present one.
+    """
+    assert state.factors is not None
+    xp, N = namespace(Y), Y.shape[0]
+    factors, alpha = state.factors.explicit, eta * N
+    determined = 0.0
+    for i in range(1, network.layers + 1):
+        a, g = (np.linalg.eigvalsh(to_numpy(M)).clip(0) for M in (factors.A[i - 1, i - 1], factors.G[i, i]))
+        e = N * np.multiply.outer(a, g)
+        determined += float(np.sum(e / (e + alpha))) if alpha > 0 else float(np.count_nonzero(e))
+    norm, variance = (float(x) for x in read_scalars(inner(state.averaged, state.averaged), xp.sum(xp.var(Y, axis=0))))
+    if variance == 0 or norm == 0:
+        return eta  # nothing to be learnt, or nothing to be held small
+    left = error / variance * N / max(N - determined, LEAST * N)
+    return float(np.clip(SHARES[network.likelihood.name] * determined * left / norm, *BOUNDS)) / N
