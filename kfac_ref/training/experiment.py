@@ -229,7 +229,7 @@ def network_of(e: Experiment, purpose: str) -> Network:
     assert likelihood is not None
     if isinstance(sizes, Mapping):
         return described(dict(sizes) | {"likelihood": likelihood})
-    assert isinstance(sizes, tuple) and e.activation is not None
+    assert sizes is not None and not isinstance(sizes, str) and e.activation is not None
     hidden = [e.activation] * (len(sizes) - 2)
     if purpose == "autoencoder" and hidden:
         # the code layer, which is linear (§13): the narrowest, the first of equals

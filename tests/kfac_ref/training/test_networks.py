@@ -212,7 +212,7 @@ def test_what_contradicts_the_description():
 
 @pytest.fixture
 def no_data(monkeypatch):
-    def load(name):
+    def load(name, reading):
         raise AssertionError("data were loaded")
 
     monkeypatch.setattr(datasets, "load", load)
@@ -287,5 +287,5 @@ def test_what_does_not_take_images_by_name_is_refused_before_they_are_fetched(no
 def test_data_made_in_python_need_no_shapes(monkeypatch, rng):
     X, Y = rng.random((5, 36)).astype(np.float32), np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
     data = Dataset("made", X, Y, None, None, (6, 6), "bernoulli", False, "made up")
-    monkeypatch.setattr(datasets, "load", lambda name: data)
+    monkeypatch.setattr(datasets, "load", lambda name, reading: data)
     assert prepared("made", networks.given(SMALL)).purpose == "classifier"
