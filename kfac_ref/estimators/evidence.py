@@ -24,10 +24,10 @@ AT = 12
 that is too close makes errors look small."""
 SHARES = {"categorical": 2.0, "bernoulli": 2.0, "gaussian": 0.4}
 """Of the α that the rule gives, by likelihood: chosen by what predicted best."""
+BOUNDS = {"categorical": (1.0, 10.0), "bernoulli": (1.0, 10.0), "gaussian": (0.1, 10.0)}
+"""Of α = ηN, by likelihood: beyond them the estimate is believed no more."""
 LEAST = 0.1
 """Of N, the fewest degrees of freedom that are believed in."""
-BOUNDS = 0.1, 10.0
-"""Of α = ηN: beyond them the estimate is believed no more."""
 
 
 def eta(network: Network, state: State, error: float, Y: Array, eta: float) -> float:
@@ -57,4 +57,5 @@ def eta(network: Network, state: State, error: float, Y: Array, eta: float) -> f
     if variance == 0 or norm == 0:
         return eta  # nothing to be learnt, or nothing to be held small
     left = error / variance * N / max(N - determined, LEAST * N)
-    return float(np.clip(SHARES[network.likelihood.name] * determined * left / norm, *BOUNDS)) / N
+    name = network.likelihood.name
+    return float(np.clip(SHARES[name] * determined * left / norm, *BOUNDS[name])) / N
