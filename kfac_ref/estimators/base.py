@@ -133,9 +133,8 @@ class Estimator(BaseEstimator):
 
     def _begin(self, network: Network, cases: Cases) -> None:
         """New parameters and a new optimizer."""
-        self._kfac = self._optimizer(
-            network, (1.0 if isinstance(self.alpha, str) else self.alpha) / cases.number, cases.number
-        )
+        alpha = 1.0 if isinstance(self.alpha, str) else self.alpha
+        self._kfac = self._optimizer(network, alpha, cases.number)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         parameters = glorot_initialisation(network, seed)
         rng = np.random.default_rng([seed, BIASES])
@@ -148,9 +147,9 @@ class Estimator(BaseEstimator):
         self.loss_curve_ = []
         self.validation_scores_ = None
 
-    def _optimizer(self, network: Network, eta: float, cases: int) -> KFAC:
+    def _optimizer(self, network: Network, alpha: float, cases: int) -> KFAC:
         constants: dict[str, Any] = {
-            "eta": eta,
+            "eta": alpha / cases,
             "inverse": self.inverse,
             "lambda0": self.damping,
             "m1": min(max(cases // PART, FEWEST), MOST) if self.batch_size == "auto" else self.batch_size,
@@ -235,7 +234,8 @@ class Estimator(BaseEstimator):
         if self.alpha != "auto" or record.k != evidence.AT:
             return False
         network, eta = self._kfac.network, self._kfac.settings.eta
-        self._kfac = self._optimizer(network, evidence.eta(network, self._state, record.error, Y, eta), Y.shape[0])
+        alpha = evidence.alpha(network, self._state, record.error, Y, eta * Y.shape[0])
+        self._kfac = self._optimizer(network, alpha, Y.shape[0])
         return True
 
     def _until_flat(self, cases: Cases) -> None:
