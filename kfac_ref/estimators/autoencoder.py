@@ -34,7 +34,7 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
         begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
         K-FAC's factors. `alpha_` is what it ended with. `partial_fit` leaves "auto" at 1.
     batch_size : int or "auto"
-        Cases in a mini-batch; "auto" is min(1000, N).
+        Cases in a mini-batch, at most N; "auto" is a fifth of them, but at least 1000 and at most 5000.
     max_iter : int
         The most iterations. One of K-FAC's does about what an epoch does elsewhere, so that it is no warning to
         reach them.

@@ -41,8 +41,8 @@ OUTPUT = 0.1
 """Weights of the last layer begin this many times as large as Glorot's, so that predictions begin near their mean."""
 RAISE, SMALLEST, LARGEST = 4.0, 1e-6, 1e6
 """By how much λ is raised, and from and up to where, when the quadratic model promises too much."""
-MINIBATCH = 1000
-"""The most cases in a mini-batch of `batch_size="auto"`."""
+PART, FEWEST, MOST = 5, 1000, 5000
+"""`batch_size="auto"`: a fifth of the cases, but so many at least, where there are, and so many at most."""
 
 
 class Estimator(BaseEstimator):
@@ -83,8 +83,8 @@ class Estimator(BaseEstimator):
         *,
         alpha: float | str = "auto",
         batch_size: int | str = "auto",
-        max_iter: int = 50,
-        tol: float = 1e-2,
+        max_iter: int = 100,
+        tol: float = 0.04,
         n_iter_no_change: int = 10,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -134,7 +134,8 @@ class Estimator(BaseEstimator):
 
     def _begin(self, network: Network, cases: Cases) -> None:
         """New parameters and a new optimizer."""
-        self._kfac = self._optimizer(network, (1.0 if isinstance(self.alpha, str) else self.alpha) / cases.number)
+        alpha = 1.0 if isinstance(self.alpha, str) else self.alpha
+        self._kfac = self._optimizer(network, alpha, cases.number)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         parameters = glorot_initialisation(network, seed)
         rng = np.random.default_rng([seed, BIASES])
@@ -147,12 +148,12 @@ class Estimator(BaseEstimator):
         self.loss_curve_ = []
         self.validation_scores_ = None
 
-    def _optimizer(self, network: Network, eta: float) -> KFAC:
+    def _optimizer(self, network: Network, alpha: float, cases: int) -> KFAC:
         constants: dict[str, Any] = {
-            "eta": eta,
+            "eta": alpha / cases,
             "inverse": self.inverse,
             "lambda0": self.damping,
-            "m1": MINIBATCH if self.batch_size == "auto" else self.batch_size,
+            "m1": min(max(cases // PART, FEWEST), MOST) if self.batch_size == "auto" else self.batch_size,
             "full_batch_at": None,
             "tau1": 0.25,
             "tau2": 1.0,
@@ -234,7 +235,8 @@ class Estimator(BaseEstimator):
         if self.alpha != "auto" or record.k != evidence.AT:
             return False
         network, eta = self._kfac.network, self._kfac.settings.eta
-        self._kfac = self._optimizer(network, evidence.eta(network, self._state, record.error, Y, eta))
+        alpha = evidence.alpha(network, self._state, record.error, Y, eta * Y.shape[0])
+        self._kfac = self._optimizer(network, alpha, Y.shape[0])
         return True
 
     def _until_flat(self, cases: Cases) -> None:

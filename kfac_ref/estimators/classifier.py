@@ -34,7 +34,7 @@ class KFACClassifier(ClassifierMixin, Estimator):
         begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
         K-FAC's factors. `alpha_` is what it ended with. `partial_fit` leaves "auto" at 1.
     batch_size : int or "auto"
-        Cases in a mini-batch; "auto" is min(1000, N).
+        Cases in a mini-batch, at most N; "auto" is a fifth of them, but at least 1000 and at most 5000.
     max_iter : int
         The most iterations. One of K-FAC's does about what an epoch does elsewhere, so that it is no warning to
         reach them.
@@ -118,8 +118,9 @@ class KFACClassifier(ClassifierMixin, Estimator):
         multilabel = kind == "multilabel-indicator"
         if fresh:
             self._multilabel = multilabel
-            self.classes_ = np.arange(y.shape[1]) if multilabel else unique_labels(y if classes is None else classes)
             self._inputs = self._scaling(X)
+            found = np.arange(y.shape[1]) if multilabel else unique_labels(y if classes is None else classes)
+            self.classes_ = self._as_given(found)
         Y = self._targets(y, multilabel)
         cases = Cases.of(X, from_numpy(Y, self._inputs.mean), self._inputs)
         network = Network(
@@ -128,37 +129,46 @@ class KFACClassifier(ClassifierMixin, Estimator):
         whole = not multilabel and np.bincount(Y.argmax(1)).min() >= 2
         return self._train(network, cases, once=once, stratify=Y.argmax(1) if whole else None)
 
+    @property
+    def _known(self) -> np.ndarray:
+        """`classes_` on the host."""
+        return to_numpy(self.classes_)
+
+    def _as_given(self, classes: np.ndarray) -> Any:
+        """Classes in the library of the inputs, if these are numbers."""
+        like = self._inputs.mean
+        return classes if is_numpy(like) or classes.dtype.kind not in "biuf" else from_numpy(classes, like)
+
     def _targets(self, y: np.ndarray, multilabel: bool) -> np.ndarray:
         """One-hot rows (N, classes), or rows of 0 and 1; at least two columns where they are classes."""
-        if multilabel != self._multilabel or (multilabel and y.shape[1] != len(self.classes_)):
-            raise ValueError(f"y has targets of another kind than the {len(self.classes_)} classes of the first fit")
+        if multilabel != self._multilabel or (multilabel and y.shape[1] != len(self._known)):
+            raise ValueError(f"y has targets of another kind than the {len(self._known)} classes of the first fit")
         if multilabel:
             return y.astype(np.float64)
-        index = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
-        if unknown := set(y[self.classes_[index] != y].tolist()):
+        index = np.searchsorted(self._known, y).clip(max=len(self._known) - 1)
+        if unknown := set(y[self._known[index] != y].tolist()):
             raise ValueError(f"y has the classes {sorted(unknown)}, which are not among those of the first fit")
-        return (index[:, None] == np.arange(max(len(self.classes_), 2))).astype(np.float64)
+        return (index[:, None] == np.arange(max(len(self._known), 2))).astype(np.float64)
 
     def predict_proba(self, X: Any) -> Array:
         """The probabilities of the classes (N, classes), in the order of `classes_`; of each label for itself where y
         had several."""
         z = self._outputs(X, "predict_proba")
         # a lone class has a second output beside it, which is nobody's
-        return self._kfac.network.likelihood.mean(z[:, : len(self.classes_)])
+        return self._kfac.network.likelihood.mean(z[:, : len(self._known)])
 
     def predict_log_proba(self, X: Any) -> Array:
         """Their logarithms."""
-        p = self._outputs(X, "predict_log_proba")[:, : len(self.classes_)]
+        p = self._outputs(X, "predict_log_proba")[:, : len(self._known)]
         p = self._kfac.network.likelihood.mean(p)
         return namespace(p).log(p)
 
     def predict(self, X: Any) -> Any:
         """The likeliest classes (N,); or 0 and 1 for each label (N, labels)."""
-        z = self._outputs(X, "predict")[:, : len(self.classes_)]
+        z = self._outputs(X, "predict")[:, : len(self._known)]
         if self._multilabel:
             return namespace(z).astype(z > 0, namespace(z).int64)
-        classes = self.classes_[to_numpy(namespace(z).argmax(z, axis=1))]
-        return classes if is_numpy(z) or classes.dtype.kind not in "biuf" else from_numpy(classes, z)
+        return self._as_given(self._known[to_numpy(namespace(z).argmax(z, axis=1))])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -24,14 +24,14 @@ AT = 12
 that is too close makes errors look small."""
 SHARES = {"categorical": 2.0, "bernoulli": 2.0, "gaussian": 0.4}
 """Of the α that the rule gives, by likelihood: chosen by what predicted best."""
+BOUNDS = {"categorical": (1.0, 10.0), "bernoulli": (1.0, 10.0), "gaussian": (0.1, 10.0)}
+"""Of α = ηN, by likelihood: beyond them the estimate is believed no more."""
 LEAST = 0.1
 """Of N, the fewest degrees of freedom that are believed in."""
-BOUNDS = 0.1, 10.0
-"""Of α = ηN: beyond them the estimate is believed no more."""
 
 
-def eta(network: Network, state: State, error: float, Y: Array, eta: float) -> float:
-    """The ℓ₂ coefficient η that the evidence suggests, from the factors of a training in progress.
+def alpha(network: Network, state: State, error: float, Y: Array, present: float) -> float:
+    """α = ηN, η being the ℓ₂ coefficient, that the evidence suggests from the factors of a training in progress.
 
     Parameters
     ----------
@@ -42,19 +42,20 @@ def eta(network: Network, state: State, error: float, Y: Array, eta: float) -> f
         ‖y − E[y|z]‖², mean over cases.
     Y : array (N, d_ℓ)
         The targets.
-    eta : float
-        The present one.
+    present : float
+        α as it is.
     """
     assert state.factors is not None
     xp, N = namespace(Y), Y.shape[0]
-    factors, alpha = state.factors.explicit, eta * N
+    factors = state.factors.explicit
     determined = 0.0
     for i in range(1, network.layers + 1):
         a, g = (np.linalg.eigvalsh(to_numpy(M)).clip(0) for M in (factors.A[i - 1, i - 1], factors.G[i, i]))
         e = N * np.multiply.outer(a, g)
-        determined += float(np.sum(e / (e + alpha))) if alpha > 0 else float(np.count_nonzero(e))
+        determined += float(np.sum(e / (e + present))) if present > 0 else float(np.count_nonzero(e))
     norm, variance = (float(x) for x in read_scalars(inner(state.averaged, state.averaged), xp.sum(xp.var(Y, axis=0))))
     if variance == 0 or norm == 0:
-        return eta  # nothing to be learnt, or nothing to be held small
+        return present  # nothing to be learnt, or nothing to be held small
     left = error / variance * N / max(N - determined, LEAST * N)
-    return float(np.clip(SHARES[network.likelihood.name] * determined * left / norm, *BOUNDS)) / N
+    name = network.likelihood.name
+    return float(np.clip(SHARES[name] * determined * left / norm, *BOUNDS[name]))

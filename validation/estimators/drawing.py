@@ -29,6 +29,7 @@ def differences(results: dict[str, dict[str, Result]]) -> Figure:
         ax.set_xscale("log")
         ax.set_yscale("symlog", linthresh=LINEAR)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_minor_formatter(lambda value, _: f"{value:.1g}" if f"{value:.0e}"[0] in "235" else "")
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.grid(True, color=GRID, lw=0.6)
         ax.spines[["top", "right"]].set_visible(False)

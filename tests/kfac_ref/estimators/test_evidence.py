@@ -25,11 +25,11 @@ def test_by_the_dense_matrix(rng, monkeypatch, likelihood):
         determined += np.trace(F @ np.linalg.inv(F + alpha / N * np.eye(len(F))))
     norm = sum(float((W**2).sum()) for W in state.averaged)
     left = record.error / np.sum((Y - Y.mean(0)) ** 2) * N * N / max(N - determined, 0.1 * N)
-    monkeypatch.setattr(evidence, "BOUNDS", (0.0, 1e6))
-    found = evidence.eta(network, state, record.error, Y, alpha / N)
-    assert found * N == pytest.approx(evidence.SHARES[likelihood] * determined * left / norm, rel=1e-10)
-    monkeypatch.setattr(evidence, "BOUNDS", (100.0, 200.0))
-    assert evidence.eta(network, state, record.error, Y, alpha / N) * N == pytest.approx(100)
+    monkeypatch.setattr(evidence, "BOUNDS", {likelihood: (0.0, 1e6)})
+    found = evidence.alpha(network, state, record.error, Y, alpha)
+    assert found == pytest.approx(evidence.SHARES[likelihood] * determined * left / norm, rel=1e-10)
+    monkeypatch.setattr(evidence, "BOUNDS", {likelihood: (100.0, 200.0)})
+    assert evidence.alpha(network, state, record.error, Y, alpha) == pytest.approx(100)
 
 
 def test_noise_is_found():
