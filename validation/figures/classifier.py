@@ -39,7 +39,7 @@ def run(work: Work, name: str, experiment: Experiment, seconds: float, iteration
     Arrays k, seconds, train and test (misclassified fractions) of the averaged iterate θ̄, train_last and test_last of
     θ itself; and diverged, whether the objective was not finite any more, which ends a run.
     """
-    plan = {"seconds": None if iterations else seconds, "iterations": iterations, "cases": CASES}
+    plan: dict[str, Any] = {"seconds": None if iterations else seconds, "iterations": iterations, "cases": CASES}
     plan |= {"xi_max": XI_MAX, "evaluate": [FIRST, GROWTH]}
     described = {"experiment": experiment.asdict()} | plan
     return work.kept(name, described, lambda: _course(experiment, seconds, iterations or math.inf))
