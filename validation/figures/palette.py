@@ -10,6 +10,10 @@ EXACT_DAMPING = "exact damping"
 EMPIRICAL = "empirical Fisher"
 EKFAC = "EKFAC"
 NATURAL_GRADIENT = "exact natural gradient"
+EXPAND = "K-FAC, expand"
+REDUCE = "K-FAC, reduce"
+FULL_BLOCKS = "K-FAC, expand, full blocks"
+DIAGONAL_BLOCKS = "K-FAC, expand, diagonal blocks"
 SGD = "SGD with Nesterov momentum"
 
 COLOURS = {
@@ -21,6 +25,10 @@ COLOURS = {
     EMPIRICAL: "#7a5c3e",
     EKFAC: "#222222",
     NATURAL_GRADIENT: "#222222",
+    EXPAND: "#d1601f",
+    REDUCE: "#1f5fa8",
+    FULL_BLOCKS: "#222222",
+    DIAGONAL_BLOCKS: "#b5457a",
     SGD: "#5a8f3c",
 }
-"""Black is for two methods that no figure has together."""
+"""A colour may serve several methods that no figure has together."""

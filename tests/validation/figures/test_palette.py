@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from validation.figures import autoencoders, figure_09, natural_gradient, variants
+from validation.figures import autoencoders, figure_09, kfc, natural_gradient, variants
 from validation.figures.palette import COLOURS, CONSTANT_M, DIAGONAL, NATURAL_GRADIENT, SGD, TRIDIAGONAL
 
 
@@ -12,6 +12,7 @@ def test_no_figure_has_a_colour_twice():
         variants.METHODS,
         tuple(figure_09.METHODS),
         (*autoencoders.KFAC.values(), CONSTANT_M, SGD),
+        (*kfc.KFAC, *kfc.NORMALISED, SGD),
         (NATURAL_GRADIENT, TRIDIAGONAL, DIAGONAL, SGD),
     ):
         assert len({COLOURS[name] for name in names}) == len(names)
