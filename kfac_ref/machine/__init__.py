@@ -1,4 +1,4 @@
-"""How a run uses the machine: BLAS threads and kernel, cores that runs share, memory that is kept."""
+"""How a run uses the machine: BLAS threads and kernel, cores that runs share, memory that is kept, subnormals."""
 
 from kfac_ref.machine.blas import NARROW, at_full_speed, blas_warning
 from kfac_ref.machine.shared import at_shared_speed

@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 from autodiff.threads import blas
 from kfac_ref.machine import cores
+from kfac_ref.machine.flush_to_zero import flush_to_zero
 from kfac_ref.machine.kept_memory import kept_memory
 
 NARROW = 300
@@ -34,7 +35,8 @@ _in_use = threading.Lock()
 
 @contextmanager
 def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | None]:
-    """Within it, the BLAS uses as many threads as serve, and memory that is freed is kept for the next arrays.
+    """Within it, the BLAS uses as many threads as serve, memory that is freed is kept for the next arrays, and
+    subnormal numbers are 0.
 
     It is for one thread of a process that trains. Runs of one user on one machine, with the same temporary directory,
     each take the cores that no other has; one that finds none free has one thread. What a run has taken it keeps to its
@@ -70,6 +72,7 @@ def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | Non
         if _in_use.acquire(blocking=False):
             stack.callback(_in_use.release)
             stack.enter_context(kept_memory())
+            stack.enter_context(flush_to_zero())
             free = stack.enter_context(cores.taken(wish))
             count = threads or max(1, free)
         stack.enter_context(numpys.limit(limits=count))
