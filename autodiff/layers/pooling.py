@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
@@ -48,9 +48,18 @@ class Pooling(Layer):
     def entries(self) -> int:
         return prod(self.input)
 
-    def _zeros(self, g: Array) -> Array:
+    def _spread(self, g: Array, parts: Iterable[tuple[Array, tuple[slice, slice]]]) -> Array:
+        """𝒟x (…, H, W, c): for each place in the window what goes to the pixels there, summed where windows overlap."""
         c, H, W = self.input
-        return namespace(g).zeros((*g.shape[:-3], H, W, c), dtype=g.dtype, device=device(g))
+        Dx = namespace(g).zeros((*g.shape[:-3], H, W, c), dtype=g.dtype, device=device(g))
+        assert self.stride is not None
+        overlap = any(k > s for k, s in zip(self.size, self.stride, strict=True))
+        for part, (v, h) in parts:
+            if overlap:
+                Dx[..., v, h, :] += part
+            else:
+                Dx[..., v, h, :] = part
+        return Dx
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +72,8 @@ class AveragePool(Pooling):
         return self._mean(x), Tape()
 
     def pull(self, W: None, tape: Tape, g: Array) -> Array:
-        Dx, share = self._zeros(g), g / prod(self.size)
-        for v, h in self.windows.places():
-            Dx[..., v, h, :] += share
-        return Dx
+        share = g / prod(self.size)
+        return self._spread(g, ((share, seen) for seen in self.windows.places()))
 
     def push(self, W: None, tape: Tape, dx: Array, V: Sequence[Array]) -> Array:
         return self._mean(dx)
@@ -100,10 +107,7 @@ class MaxPool(Pooling):
         return largest, Tape(None, winner)
 
     def pull(self, W: None, tape: Tape, g: Array) -> Array:
-        Dx = self._zeros(g)
-        for chosen, (v, h) in self._chosen(tape, g):
-            Dx[..., v, h, :] += chosen * g
-        return Dx
+        return self._spread(g, ((chosen * g, seen) for chosen, seen in self._chosen(tape, g)))
 
     def push(self, W: None, tape: Tape, dx: Array, V: Sequence[Array]) -> Array:
         return sum(chosen * dx[..., v, h, :] for chosen, (v, h) in self._chosen(tape, dx))
