@@ -25,12 +25,26 @@ PROPERTY = "tests/validation/theorems/test_properties.py::test_statement"
 """The test that draws instances of a statement; its parameter is the statement's name."""
 
 MODULES = [
-    *(f"autodiff.{name}" for name in ("activations", "likelihoods", "network", "objective", "passes")),
+    *(
+        f"autodiff.{name}"
+        for name in ("activations", "initialisation", "likelihoods", "network", "objective", "passes")
+    ),
+    *(f"autodiff.layers.{name}" for name in ("convolution", "dense", "depthwise", "layer", "normalisation", "pooling")),
+    *(f"autodiff.layers.{name}" for name in ("recurrent", "residual", "windows")),
     *(
         f"kfac_ref.curvature.{name}"
         for name in (
             *("block_diagonal", "block_tridiagonal", "cotangents", "cumulants", "damping", "ekfac", "factors"),
-            *("fisher", "implicit_factors", "kronecker", "kronecker_fisher", "quadratic", "targets"),
+            *(
+                "fisher",
+                "full_block",
+                "implicit_factors",
+                "inverses",
+                "kronecker",
+                "kronecker_fisher",
+                "quadratic",
+                "targets",
+            ),
         )
     ),
     *(f"kfac_ref.{name}" for name in ("baselines", "optimizer", "settings", "training.loop")),

@@ -1,4 +1,4 @@
-"""Curvature of layers with shared weights, and of those without rows, against dense algebra over cases and locations."""
+"""Curvature of layers with shared weights, or without rows, against dense algebra over cases and locations."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def targets_of_other_cases(patch):
 def factors_are_sums(patch):
     """Ā and G are sums over cases."""
     add = factors._add
-    patch.setattr(factors, "_add", lambda blocks, index, left, right, count: add(blocks, index, left, right, 1))
+    patch.setattr(factors, "_add", lambda blocks, index, total, count: add(blocks, index, total, 1))
 
 
 @caught_by("running-average")

@@ -101,13 +101,13 @@ def pi_of_norms_undivided(patch):
 @caught_by("damped-product", *DAMPED)
 def damping_of_the_other_factor(patch):
     """γ/π for Ā and πγ for G."""
-    after(patch, damping, "shifts", lambda found, *_: [(g, a) for a, g in found])
+    after(patch, damping, "shifts", lambda found, *_: {i: (g, a) for i, (a, g) in found.items()})
 
 
 @caught_by("damped-product", *DAMPED)
 def damping_of_one_factor(patch):
     """G as it is."""
-    after(patch, damping, "shifts", lambda found, *_: [(a, 0 * g) for a, g in found])
+    after(patch, damping, "shifts", lambda found, *_: {i: (a, 0 * g) for i, (a, g) in found.items()})
 
 
 @caught_by(

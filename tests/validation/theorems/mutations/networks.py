@@ -8,6 +8,7 @@ import numpy as np
 
 from autodiff import arrays, likelihoods, objective, passes
 from autodiff.activations import ACTIVATIONS
+from autodiff.layers.dense import Dense
 from autodiff.likelihoods import LIKELIHOODS, Likelihood
 from tests.validation.theorems.mutations import after, caught_by, likelihood
 from validation.theorems import differences
@@ -21,21 +22,14 @@ THEOREM_1 = [f"theorem-1-affine-{name}" for name in ("block-diagonal", "block-tr
 @caught_by("fisher-dense", "gradient-differences", "forward-mode-differences", "lemma-5", "corollary-3", *THEOREM_1)
 def bias_first(patch):
     """The homogeneous coordinate is the first column."""
-    patch.setattr(passes, "append_ones", lambda a: np.concatenate([np.ones((len(a), 1)), a], axis=1))
+    patch.setattr("autodiff.layers.dense.append_ones", lambda a: np.concatenate([np.ones((len(a), 1)), a], axis=1))
 
 
 @caught_by("gradient-differences", "fisher-hessian-of-kl", "lemma-5", *THEOREM_1)
 def backward_through_the_bias_column(patch):
     """The backward pass leaves out W's first column, not its last."""
 
-    def backward(network, parameters, activities, Dz):
-        g = [Dz]
-        layers = zip(parameters[:0:-1], network.activations[-2::-1], reversed(activities.saved), strict=True)
-        for W, phi, saved in layers:
-            g.append(phi.pull(saved, g[-1] @ W[:, 1:]))
-        return g[::-1]
-
-    patch.setattr(passes, "backward", backward)
+    patch.setattr(Dense, "pull", lambda layer, W, tape, g: g @ W[:, 1:])
 
 
 @caught_by("gradient-differences", "fisher-products", "corollary-3", "corollary-2-whitened", *THEOREM_1)

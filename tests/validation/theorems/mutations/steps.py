@@ -8,6 +8,8 @@ import numpy as np
 
 from kfac_ref import optimizer
 from kfac_ref.curvature import quadratic
+from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
+from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from tests.validation.theorems.mutations import after, caught_by
 
 PATHS = [f"corollary-2-{name}" for name in ("logistic-tanh", "shifted", "scaled", "whitened")]
@@ -98,7 +100,7 @@ def rho_inverted(patch):
 @caught_by("corollary-2-sgd", *PATHS)
 def steps_along_the_gradient(patch):
     """The inverse is I: gradient descent."""
-    for inverse in (optimizer.BlockDiagonalInverse, optimizer.BlockTridiagonalInverse):
+    for inverse in (BlockDiagonalInverse, BlockTridiagonalInverse):
         patch.setattr(inverse, "apply", lambda self, V: V)
 
 
