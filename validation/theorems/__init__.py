@@ -29,6 +29,7 @@ from validation.theorems import (
     momentum,
     paths,
     regressions,
+    shared_weights,
     tridiagonal,
 )
 from validation.theorems.statement import Deviation, Instance, Statement
@@ -44,6 +45,7 @@ FILES = (
     momentum,
     invariance,
     paths,
+    shared_weights,
 )
 STATEMENTS: dict[str, Statement] = {statement.name: statement for file in FILES for statement in file.STATEMENTS}
 """All of them, by name, in the order of the paper's sections."""

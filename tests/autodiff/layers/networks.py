@@ -1,4 +1,4 @@
-"""Networks with each kind of layer, and random stacks of kinds."""
+"""Networks with each kind of layer."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ import numpy as np
 
 from autodiff import Network
 from autodiff.initialisation import glorot_initialisation
-
-Description = tuple[tuple[int, ...], list[dict[str, Any]]]
-"""The shape of a case, and the layers."""
-
-
-def dense(out: int, activation: str = "identity", **keys: Any) -> dict[str, Any]:
-    return {"kind": "dense", "out": out, "activation": activation, **keys}
-
-
-def conv(out: int, kernel: Any, activation: str = "tanh", **keys: Any) -> dict[str, Any]:
-    return {"kind": "conv", "out": out, "kernel": kernel, "activation": activation, **keys}
+from validation.theorems.stacks import Description, conv, dense
 
 
 def norm(activation: str = "identity", epsilon: float = 1e-5) -> dict[str, Any]:
@@ -132,50 +122,3 @@ def parameters(network: Network, seed: int = 0) -> list[np.ndarray]:
     """Glorot's and some noise, so that no bias is 0 and no scale is 1."""
     rng = np.random.default_rng(seed + 1)
     return [W + 0.3 * rng.standard_normal(W.shape) for W in glorot_initialisation(network, seed)]
-
-
-def random_stack(rng: np.random.Generator) -> Description:
-    """A random network: an image or a sequence, some layers of each kind that fits, and a dense layer."""
-    activations = ("tanh", "logistic", "softplus", "identity")
-
-    def phi() -> str:
-        return str(rng.choice(activations))
-
-    def some(kinds: list[dict[str, Any]]) -> dict[str, Any]:
-        return kinds[rng.integers(len(kinds))]
-
-    layers: list[dict[str, Any]] = []
-    bias = bool(rng.integers(2))
-    if rng.integers(2):
-        c, H, W = (int(n) for n in rng.integers((1, 4, 4), (4, 7, 7)))
-        shape: tuple[int, ...] = (c, H, W)
-        for _ in range(rng.integers(1, 4)):
-            side = int(min(H, W))
-            k = int(rng.integers(1, min(3, side) + 1))
-            block = {"kind": "residual", "layers": [norm(phi()), conv(c, 3, phi(), padding=1, bias=bias)]}
-            if not layers:  # layer norm of one channel is 0
-                block["layers"] = block["layers"][1:]
-            kind = some(
-                [conv(2, k, phi(), bias=bias, padding=int(rng.integers(2))), {"kind": "average-pool", "size": k}, block]
-            )
-            if not layers and kind["kind"] != "conv":
-                kind = conv(2, k, phi(), bias=bias)
-            layers.append(kind)
-            (c, H, W) = _shape(layers, shape)
-        layers.append(some([FLAT, GLOBAL]))
-    else:
-        shape = tuple(int(n) for n in rng.integers((1, 1), (5, 4)))
-        out = int(rng.integers(2, 5))
-        layers.append(
-            some([dense(out, phi(), bias=bias), {"kind": "recurrent", "out": out, "returns": "all", "bias": bias}])
-        )
-        layers.append({"kind": "residual", "layers": [norm(), dense(out, phi())]})
-        layers += some([[], [MEAN], [FLAT], [{"kind": "recurrent", "out": 3}]])  # type: ignore[list-item]
-    layers.append(dense(int(rng.integers(2, 4)), bias=bias))
-    return shape, layers
-
-
-def _shape(layers: list[dict[str, Any]], shape: tuple[int, ...]) -> tuple[int, ...]:
-    from autodiff.layers import built
-
-    return list(built(layers, shape))[-1].output

@@ -13,8 +13,9 @@ from autodiff.layers import KINDS
 from autodiff.network import described
 from autodiff.passes import ForwardPass, forward
 from tests.autodiff import naive_layers
-from tests.autodiff.layers.networks import EXAMPLES, FLAT, conv, made, max_pool, parameters, random_stack
+from tests.autodiff.layers.networks import EXAMPLES, FLAT, conv, made, max_pool, parameters
 from tests.conftest import assert_all_close, assert_close, to
+from validation.theorems.stacks import random_stack
 
 M = 3
 
