@@ -13,7 +13,7 @@ from kfac_ref.data.datasets import Dataset
 from kfac_ref.data.fetching import FetchError
 from kfac_ref.training import experiment
 from validation import benchmark
-from validation.benchmark import methods, problems, processes, rounds, scaling
+from validation.benchmark import methods, problems, processes, rounds, scaling, stages
 from validation.benchmark.stages import STAGES
 
 SIZES = (20, 12, 3, 12, 20)
@@ -88,6 +88,8 @@ def test_quick(small, peer, tmp_path, capsys):
     assert {name.split(",")[0] for name in group["measured"]} >= {"paper", "authors", "whole", "gradient", "SGD"}
     for row in group["measured"]["whole, block-tridiagonal"]["rows"]:
         assert sum(row[stage] for stage in STAGES) == pytest.approx(row["seconds"])
+    assert [row["layer"].split(" ", 1)[0] for row in group["layers"]] == ["1", "2", "3", "4", stages.REST]
+    assert "Milliseconds of the bare gradient by layer" in printed
     # inverses at iterations 40, 60 and 80 alone
     inverse = [row["inverse"] for row in group["measured"]["paper, block-tridiagonal"]["rows"]]
     assert set(np.argsort(inverse)[-3:]) == {19, 39, 59}
