@@ -24,7 +24,7 @@ def small(monkeypatch):
     """Small networks and data in place of those of §13, and small matrices."""
     X = np.random.default_rng(0).random((1200, SIZES[0]), dtype=np.float32)
 
-    def load(name):
+    def load(name, reading=None):
         return Dataset(name, X, None, X[:100], None, (4, 5), "bernoulli", False, "made up")
 
     monkeypatch.setattr(datasets, "load", load)
@@ -115,12 +115,12 @@ def test_scaling_alone(small, tmp_path, capsys):
 def test_without_data_random_cases_serve(small, monkeypatch, capsys):
     here = datasets.load
 
-    def load(name):
+    def load(name, reading=None):
         if name == "faces":
             raise FetchError("no network")
         if name.endswith(".npz"):
             monkeypatch.undo()
-            return datasets.load(name)
+            return datasets.load(name, reading)
         return here(name)
 
     monkeypatch.setattr(datasets, "load", load)
