@@ -23,7 +23,7 @@ from autodiff.layers.layer import (
     rows_times,
     to_rows,
 )
-from autodiff.layers.windows import Windows, patches
+from autodiff.layers.windows import Windows, patches, put_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +127,9 @@ class Convolution(Window):
 
     def pull(self, W: Array, tape: Tape, g: Array) -> Array:
         # products with the weights of each kernel entry, shifted, take less memory and time than patches added back
-        xp, c = namespace(g), self.input[0]
-        Dx = xp.zeros(
-            (*g.shape[:-2], g.shape[-2] // self.locations, *self.windows.image, c), dtype=g.dtype, device=device(g)
-        )
-        inward = self._inward(W)
-        for entry, (v, h) in enumerate(self.windows.places()):
-            part = rows_times(g, inward[:, entry * c : (entry + 1) * c])
-            Dx[..., v, h, :] += from_rows(part, (*self.pixels, c))
-        return self._unpad(Dx)
+        c, inward = self.input[0], self._inward(W)
+        entries = (inward[:, start : start + c] for start in range(0, self.fan_in, c))
+        return self._unpad(put_back((from_rows(rows_times(g, M), (*self.pixels, c)) for M in entries), self.windows))
 
     def push(self, W: Array, tape: Tape, dx: Array | None, V: Sequence[Array]) -> Array:
         xp = namespace(W)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from autodiff.arrays import Array, device, namespace
+from autodiff.arrays import Array, namespace
 from autodiff.layers.convolution import Window
 from autodiff.layers.layer import Shape, Tape, check_activation
+from autodiff.layers.windows import put_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,7 @@ class DepthwiseConvolution(Window):
         return self.activation.pull(tape.saved, Dy)
 
     def pull(self, W: Array, tape: Tape, g: Array) -> Array:
-        xp = namespace(g)
-        Dx = xp.zeros((*g.shape[:-3], *tape.a.shape[1:]), dtype=g.dtype, device=device(g))
-        for entry, (v, h) in enumerate(self.windows.places()):
-            Dx[..., v, h, :] += g * W[:, entry]
-        return self._unpad(Dx)
+        return self._unpad(put_back((g * W[:, entry] for entry in range(self.fan_in)), self.windows))
 
     def push(self, W: Array, tape: Tape, dx: Array | None, V: Sequence[Array]) -> Array:
         ds = namespace(W).stack([self._applied(v, tape.a) for v in V])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import repeat
 from math import prod
+from operator import add
 from typing import Any, ClassVar
 
 from autodiff.arrays import Array, device, namespace
 from autodiff.layers.layer import Layer, Shape, Tape, check_pairs, require_input
-from autodiff.layers.windows import Windows
+from autodiff.layers.windows import Windows, put_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +51,6 @@ class Pooling(Layer):
     def entries(self) -> int:
         return prod(self.input)
 
-    def _spread(self, g: Array, parts: Iterable[tuple[Array, tuple[slice, slice]]]) -> Array:
-        """𝒟x (…, H, W, c): for each place in the window what goes to the pixels there, summed where windows overlap."""
-        c, H, W = self.input
-        Dx = namespace(g).zeros((*g.shape[:-3], H, W, c), dtype=g.dtype, device=device(g))
-        assert self.stride is not None
-        overlap = any(k > s for k, s in zip(self.size, self.stride, strict=True))
-        for part, (v, h) in parts:
-            if overlap:
-                Dx[..., v, h, :] += part
-            else:
-                Dx[..., v, h, :] = part
-        return Dx
-
 
 @dataclass(frozen=True, kw_only=True)
 class AveragePool(Pooling):
@@ -72,19 +62,15 @@ class AveragePool(Pooling):
         return self._mean(x), Tape()
 
     def pull(self, W: None, tape: Tape, g: Array) -> Array:
-        share = g / prod(self.size)
-        return self._spread(g, ((share, seen) for seen in self.windows.places()))
+        return put_back(repeat(g / prod(self.size), prod(self.size)), self.windows)
 
     def push(self, W: None, tape: Tape, dx: Array, V: Sequence[Array]) -> Array:
         return self._mean(dx)
 
     def _mean(self, x: Array) -> Array:
-        parts = [x[..., v, h, :] for v, h in self.windows.places()]
-        total = parts[0] + parts[1] if len(parts) > 1 else parts[0] + 0
-        for part in parts[2:]:
-            total += part
-        total /= prod(self.size)
-        return total
+        # the window's rows first: with its columns then, fewer sums than over all its places
+        rows = reduce(add, (x[..., v, :, :] for v in self.windows.along(0)))
+        return reduce(add, (rows[..., h, :] for h in self.windows.along(1))) / prod(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +93,7 @@ class MaxPool(Pooling):
         return largest, Tape(None, winner)
 
     def pull(self, W: None, tape: Tape, g: Array) -> Array:
-        return self._spread(g, ((chosen * g, seen) for chosen, seen in self._chosen(tape, g)))
+        return put_back((chosen * g for chosen, _ in self._chosen(tape, g)), self.windows)
 
     def push(self, W: None, tape: Tape, dx: Array, V: Sequence[Array]) -> Array:
         return sum(chosen * dx[..., v, h, :] for chosen, (v, h) in self._chosen(tape, dx))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from autodiff.arrays import Array, device, image_rows, namespace
 
@@ -27,15 +28,14 @@ class Windows:
         v, h = ((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in sides)
         return v, h
 
+    def along(self, axis: int) -> list[slice]:
+        """For each row (axis 0) or column (axis 1) of the window, the pixels there, of all windows."""
+        n, s, d = self.number[axis], self.stride[axis], self.dilation[axis]
+        return [slice(k * d, k * d + (n - 1) * s + 1, s) for k in range(self.size[axis])]
+
     def places(self) -> Iterator[tuple[slice, slice]]:
         """For each place in the window, row by row, the pixels there, of all windows."""
-        for i in range(self.size[0]):
-            for j in range(self.size[1]):
-                v, h = (
-                    slice(k * d, k * d + (n - 1) * s + 1, s)
-                    for k, n, s, d in zip((i, j), self.number, self.stride, self.dilation, strict=True)
-                )
-                yield v, h
+        return product(self.along(0), self.along(1))
 
 
 def patches(x: Array, windows: Windows, ones: bool) -> Array:
@@ -54,3 +54,19 @@ def patches(x: Array, windows: Windows, ones: bool) -> Array:
     if ones:
         a[..., -1] = 1.0
     return a
+
+
+def put_back(parts: Iterable[Array], windows: Windows) -> Array:
+    """Images (…, H, W, c) in which each pixel is the sum of what the windows that see it have there: for each of
+    `places` a part (…, H′, W′, c). It is the adjoint of looking through the windows."""
+    disjoint = all(s >= d * (k - 1) + 1 for k, s, d in zip(windows.size, windows.stride, windows.dilation, strict=True))
+    images = None
+    for part, (v, h) in zip(parts, windows.places(), strict=True):
+        if images is None:
+            shape = (*part.shape[:-3], *windows.image, part.shape[-1])
+            images = namespace(part).zeros(shape, dtype=part.dtype, device=device(part))
+        if disjoint:  # nothing is there yet, and writing takes half the time of adding
+            images[..., v, h, :] = part
+        else:
+            images[..., v, h, :] += part
+    return images

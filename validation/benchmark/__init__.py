@@ -102,6 +102,7 @@ def contents(results: Results) -> dict[str, list[tables.Row]]:
     titled = {
         "Seconds an iteration": tables.seconds(groups),
         "Milliseconds an iteration by stage, means": tables.stages(groups),
+        "Milliseconds of the bare gradient by layer, medians": tables.layers(groups),
         "Counted FLOP/s by stage, over those of the matrix product": tables.rates(groups),
         "How seconds an iteration grow": scaling.exponents(results.points),
         "Ratios": tables.ratios(groups, results.memory, results.peer_memory, results.start),

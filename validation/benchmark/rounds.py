@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, median
+from typing import Any
 
 from autodiff.arrays import is_numpy
 from kfac_ref.machine import at_full_speed
 from kfac_ref.settings import INVERSES
-from validation.benchmark import flops, methods, problems
+from validation.benchmark import by_layer, flops, methods, problems
 from validation.benchmark.methods import Method, Row
 from validation.benchmark.peer import Peer
 from validation.benchmark.problems import Problem
@@ -62,6 +63,8 @@ class Group:
     """Of the BLAS."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of JAX and kfac-jax, and JAX's kind of device."""
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    """Milliseconds of the bare gradient by layer; see `by_layer`."""
 
     @property
     def rate(self) -> float:
@@ -107,6 +110,7 @@ def measure(
         _in_turn(ways, 1, False, advance)
         rows = _in_turn(ways, cycles, not apart, advance)
         split = _in_turn(ways, 1, True, advance) if apart else rows
+        layers = by_layer.milliseconds(problem, m)
     measured = {label: Measured(rows[label], split[label], counts.get(label, {})) for label in ways}
     return Group(
         problem.name,
@@ -116,6 +120,7 @@ def measure(
         compile_seconds=peer.compile_seconds if peer else None,
         threads=None if apart else threads,
         versions=dict(peer.versions) if peer else {},
+        layers=layers,
     )
 
 

@@ -45,6 +45,11 @@ def stages(groups: Sequence[Group]) -> list[Row]:
     ]
 
 
+def layers(groups: Sequence[Group]) -> list[Row]:
+    """Milliseconds of the bare gradient by layer."""
+    return [{"network": group.network, "m": group.m} | row for group in groups for row in group.layers]
+
+
 def rates(groups: Sequence[Group]) -> list[Row]:
     """What of the matrix product's rate each stage has."""
     return [

@@ -13,7 +13,7 @@ from kfac_ref.data.datasets import Dataset
 from kfac_ref.data.fetching import FetchError
 from kfac_ref.training import experiment
 from validation import benchmark
-from validation.benchmark import methods, problems, processes, rounds, scaling
+from validation.benchmark import methods, problems, processes, rounds, scaling, stages
 from validation.benchmark.stages import STAGES
 
 SIZES = (20, 12, 3, 12, 20)
@@ -24,7 +24,7 @@ def small(monkeypatch):
     """Small networks and data in place of those of §13, and small matrices."""
     X = np.random.default_rng(0).random((1200, SIZES[0]), dtype=np.float32)
 
-    def load(name):
+    def load(name, reading=None):
         return Dataset(name, X, None, X[:100], None, (4, 5), "bernoulli", False, "made up")
 
     monkeypatch.setattr(datasets, "load", load)
@@ -88,6 +88,8 @@ def test_quick(small, peer, tmp_path, capsys):
     assert {name.split(",")[0] for name in group["measured"]} >= {"paper", "authors", "whole", "gradient", "SGD"}
     for row in group["measured"]["whole, block-tridiagonal"]["rows"]:
         assert sum(row[stage] for stage in STAGES) == pytest.approx(row["seconds"])
+    assert [row["layer"].split(" ", 1)[0] for row in group["layers"]] == ["1", "2", "3", "4", stages.REST]
+    assert "Milliseconds of the bare gradient by layer" in printed
     # inverses at iterations 40, 60 and 80 alone
     inverse = [row["inverse"] for row in group["measured"]["paper, block-tridiagonal"]["rows"]]
     assert set(np.argsort(inverse)[-3:]) == {19, 39, 59}
@@ -113,12 +115,12 @@ def test_scaling_alone(small, tmp_path, capsys):
 def test_without_data_random_cases_serve(small, monkeypatch, capsys):
     here = datasets.load
 
-    def load(name):
+    def load(name, reading=None):
         if name == "faces":
             raise FetchError("no network")
         if name.endswith(".npz"):
             monkeypatch.undo()
-            return datasets.load(name)
+            return datasets.load(name, reading)
         return here(name)
 
     monkeypatch.setattr(datasets, "load", load)
