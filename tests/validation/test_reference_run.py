@@ -19,7 +19,7 @@ def small(monkeypatch):
     """A small MNIST, and a small network in place of that of §13."""
     X = np.random.default_rng(0).random((120, 784), dtype=np.float32)
     data = Dataset("mnist", X[:100], None, X[100:], None, (28, 28), "bernoulli", False, "made up")
-    monkeypatch.setattr(datasets, "load", lambda name: data)
+    monkeypatch.setattr(datasets, "load", lambda name, reading=None: data)
     monkeypatch.setitem(experiment.AUTOENCODERS, "mnist", (784, 12, 3, 12, 784))
     return data
 

@@ -136,7 +136,7 @@ def test_the_folder_of_a_run_is_one_that_the_command_knows(tmp_path):
 
 
 def test_the_first_data_that_are_to_be_had(monkeypatch):
-    def load(name):
+    def load(name, reading=None):
         if name == "far":
             raise FetchError("no network")
         return name

@@ -179,43 +179,43 @@ ENOUGH = Space(layers=(1, 1), width=(1, 1), cases=(20, 30), likelihoods=("gaussi
 
 STATEMENTS = [
     Statement(
-        "shared-fisher", "KFC 3", "F = E[Jᵀ F_R J] with weights shared between locations, whatever the layers",
-        "J by forward-mode passes; F by cotangents; products by passes; 1e4 ε", ANY, routes_to_the_fisher, 40,
+        "shared-fisher", "KFC §3", "F = E[Jᵀ F_R J] with weights shared between locations, whatever the layers",
+        "J by forward-mode passes; F by cotangents; products by passes; allowed 1e4 ε", ANY, routes_to_the_fisher, 40,
     ),
     Statement(
-        "shared-monte-carlo", "KFC 3", "F is the second moment of 𝒟θ, targets drawn from the model",
-        "400 draws a case; within 6 standard errors", ANY, monte_carlo, 20,
+        "shared-monte-carlo", "KFC §3", "F is the second moment of 𝒟θ, targets drawn from the model",
+        "400 draws a case; allowed 6 standard errors", ANY, monte_carlo, 20,
     ),
     Statement(
-        "shared-adjoint", "KFC 2", "forward-mode and backward pass of any layers are adjoint",
-        "Σ 𝒟z·(Jv) and Σ (Jᵀ𝒟z)·v; 1e4 ε", ANY, forward_against_backward,
+        "shared-adjoint", "KFC §2", "forward-mode and backward pass of any layers are adjoint",
+        "Σ 𝒟z·(Jv) and Σ (Jᵀ𝒟z)·v; allowed 1e4 ε", ANY, forward_against_backward,
     ),
     Statement(
-        "shared-differences", "KFC 2", "the forward-mode pass is the derivative of the outputs, whatever the layers",
-        "Jv and central differences; 1e-6", ANY, differences,
+        "shared-differences", "KFC §2", "the forward-mode pass is the derivative of the outputs, whatever the layers",
+        "Jv and central differences; allowed 1e-6", ANY, differences,
     ),
     Statement(
-        "expand-is-kfc", "KFC 3", "KFC's Ω ⊗ Γ is expand's Ā ⊗ G, damped by factored Tikhonov or not",
-        "dense products; 1e3 ε", ANY, expand_is_kfc, 50,
+        "expand-is-kfc", "KFC §3", "KFC's Ω ⊗ Γ is expand's Ā ⊗ G, damped by factored Tikhonov or not",
+        "dense products; allowed 1e3 ε", ANY, expand_is_kfc, 50,
     ),
     Statement(
-        "one-location", "KFC 2", "a convolution with one location is a dense layer",
-        "outputs and factors; 1e2 ε", ANY, one_location,
+        "one-location", "KFC §2", "a convolution with one location is a dense layer",
+        "outputs and factors; allowed 1e2 ε", ANY, one_location,
     ),
     Statement(
-        "expand-exact", "ER 3.1", "expand is exact for linear networks with Gaussian outputs at each position",
-        "Ā ⊗ G and the block of F; 1e4 ε", GAUSSIAN, expand_exact,
+        "expand-exact", "ER §3.1", "expand is exact for linear networks with Gaussian outputs at each position",
+        "Ā ⊗ G and the block of F; allowed 1e4 ε", GAUSSIAN, expand_exact,
     ),
     Statement(
-        "reduce-exact", "ER 3.2", "reduce is exact for linear networks that average positions before the last layer",
-        "Ā ⊗ G and the block of F; 1e4 ε", GAUSSIAN, reduce_exact,
+        "reduce-exact", "ER §3.2", "reduce is exact for linear networks that average positions before the last layer",
+        "Ā ⊗ G and the block of F; allowed 1e4 ε", GAUSSIAN, reduce_exact,
     ),
     Statement(
-        "other-not-exact", "ER 3", "there reduce, and here expand, is not exact",
-        "0.01 over the smaller relative error; at most 1", GAUSSIAN, the_other_is_not,
+        "other-not-exact", "ER §3", "there reduce, and here expand, is not exact",
+        "0.01 over the smaller relative error; allowed 1", GAUSSIAN, the_other_is_not,
     ),
     Statement(
         "theorem-1-convolution", "§10", "Theorem 1 for a convolution whose channels are changed affinely at each pixel",
-        "updates −F̆⁻¹∇h, expand and reduce; 1e2 ε κ(F̆)", ENOUGH, theorem_1_convolution, 50,
+        "updates −F̆⁻¹∇h, expand and reduce; allowed 1e2 ε κ(F̆)", ENOUGH, theorem_1_convolution, 50,
     ),
 ]  # fmt: skip

@@ -16,7 +16,7 @@ import pytest
 
 from autodiff.threads import blas, side_by_side
 from kfac_ref.machine import at_full_speed, flush_to_zero
-from kfac_ref.machine.blas import _blas
+from kfac_ref.machine.blas import libraries
 from kfac_ref.training import loop
 from kfac_ref.training.experiment import Experiment, prepare
 
@@ -58,7 +58,7 @@ def test_products_within_and_after(dtype):
 @needs_switches
 def test_every_thread_of_the_blas():
     size = 600  # that OpenBLAS divides among threads
-    with _blas()[0].limit(limits=2):
+    with libraries()[0].limit(limits=2):
         assert tiny_product(size) == size**2
         with flush_to_zero.flush_to_zero():
             assert tiny_product(size) == 0

@@ -40,7 +40,7 @@ def small_origin(monkeypatch, figure, size) -> Origin:
     """A small MNIST with a small network, in float64; `figure` is then drawn on it, of this `size`."""
     X = np.random.default_rng(0).random((60, 6))
     data = Dataset("mnist", X[:50], None, X[50:], None, (2, 3), "bernoulli", False, "made up")
-    monkeypatch.setattr(datasets, "load", lambda name: data)
+    monkeypatch.setattr(datasets, "load", lambda name, reading=None: data)
     constants = {"m1": 20, "full_batch_at": 30, "tau2": 0.5, "lambda0": 1.0}
     origin = Origin(experiment("mnist", network=(6, 4, 2, 4, 6), constants=constants, dtype="float64"), 8)
     monkeypatch.setattr(autoencoder_state, "origin", lambda work: origin)
@@ -109,7 +109,7 @@ def test_a_run_that_diverges_is_no_state(origin, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("had", [True, False])
 def test_without_mnist_it_is_fashion16(had, monkeypatch, tmp_path):
-    def load(name):
+    def load(name, reading=None):
         if name == "mnist" and not had:
             raise FetchError("no network")
         return Dataset(name, np.zeros((1, 784)), None, None, None, (28, 28), "bernoulli", False, "made up")
@@ -183,7 +183,7 @@ def test_other_data_or_another_default_is_another_run(origin, monkeypatch):
     before = origin.asdict()
     assert before["experiment"]["constants"]["tau1"] == origin.prepared.optimizer.settings.tau1
     data = datasets.load("mnist")
-    monkeypatch.setattr(datasets, "load", lambda name: replace(data, X=data.X + 1e-3))
+    monkeypatch.setattr(datasets, "load", lambda name, reading=None: replace(data, X=data.X + 1e-3))
     assert replace(origin).asdict() == before | {"data": replace(origin).asdict()["data"]} != before
 
 

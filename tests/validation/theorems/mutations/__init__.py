@@ -55,4 +55,11 @@ def transposed(M: np.ndarray) -> np.ndarray:
     return M.T if M.shape[0] == M.shape[1] else M
 
 
-from tests.validation.theorems.mutations import fisher, invariance, inverses, networks, steps  # noqa: E402, F401
+from tests.validation.theorems.mutations import (  # noqa: E402
+    fisher,  # noqa: F401
+    invariance,  # noqa: F401
+    inverses,  # noqa: F401
+    networks,  # noqa: F401
+    shared_weights,  # noqa: F401
+    steps,  # noqa: F401
+)
