@@ -43,7 +43,7 @@ class Plan:
     save_every: float = 30.0
     """Seconds between checkpoints; the last state is always saved, and at 0 every state."""
     threads: int | None = None
-    """Of the BLAS; None: as many as serve (see `machine.at_full_speed`)."""
+    """Of the BLAS, throughout; None: as many as serve, which may change (see `machine.at_full_speed`)."""
 
     def __post_init__(self) -> None:
         if self.iterations is not None and self.iterations < 1:
