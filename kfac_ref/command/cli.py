@@ -148,8 +148,9 @@ def _parser() -> Parser:
         "--threads",
         type=int,
         metavar="N",
-        help=f"of the BLAS (default: 1 for layers up to {machine.NARROW} wide, else as many as there are cores that no "
-        "other run of yours has taken, and no more than the BLAS has at present)",
+        help=f"of the BLAS from beginning to end, for bits that repeat (default: 1 for layers up to {machine.NARROW} "
+        "wide; else at first as many as there are cores that no other run of yours has taken, and no more than the "
+        "BLAS has at present, then fewer whenever fewer are faster)",
     )
     folder = train.add_argument_group("the run's folder")
     folder.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: the next kfac-runs/DATA-N)")

@@ -15,6 +15,7 @@ from autodiff.threads import blas
 from kfac_ref.machine import cores
 from kfac_ref.machine.flush_to_zero import flush_to_zero
 from kfac_ref.machine.kept_memory import kept_memory
+from kfac_ref.machine.suited_threads import SuitedThreads
 
 NARROW = 300
 """The width up to which one BLAS thread serves as well as two."""
@@ -31,6 +32,8 @@ KERNELS = {
 """OpenBLAS's names of its kernels for x86, by the vector unit that they use."""
 
 _in_use = threading.Lock()
+_within = threading.local()
+"""Of each thread: what adjusts the number of BLAS threads on each level of `at_full_speed`; None where it was told."""
 
 
 @contextmanager
@@ -48,14 +51,15 @@ def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | Non
     widest : int
         Of the network's layers: for up to `NARROW` one thread is used, as a second gains next to nothing there, and
         loses much where other programs run. Otherwise all free cores that the process may use (see `cores.usable`), but
-        no more threads than the BLAS has at present (as `OPENBLAS_NUM_THREADS` and the like say).
+        no more threads than the BLAS has at present (as `OPENBLAS_NUM_THREADS` and the like say); and from then on
+        fewer, whenever `suit_threads` finds these faster.
     threads : int, optional
-        That many instead, whatever is free.
+        That many instead, whatever is free, from beginning to end.
 
     Yields
     ------
     int or None
-        The number of threads; None where it cannot be set, as of Apple's Accelerate.
+        The number of threads at first; None where it cannot be set, as of Apple's Accelerate.
 
     Raises
     ------
@@ -77,7 +81,19 @@ def at_full_speed(widest: int, threads: int | None = None) -> Iterator[int | Non
             count = threads or max(1, free)
         stack.enter_context(numpys.limit(limits=count))
         stack.enter_context(scipys.limit(limits=1))
+        levels: list[SuitedThreads | None] = _within.__dict__.setdefault("levels", [])
+        told = threads is not None or (bool(levels) and levels[-1] is None)
+        levels.append(None if told else SuitedThreads(count, lambda k: numpys.limit(limits=k)))
+        stack.callback(levels.pop)
         yield count if numpys.lib_controllers else None
+
+
+def suit_threads() -> None:
+    """To be called between iterations: within `at_full_speed`, unless it was told a number of threads, measure now and
+    then how many are fastest beside what else the machine does, and go on with that many."""
+    levels: list[SuitedThreads | None] = getattr(_within, "levels", [])
+    if levels and levels[-1] is not None:
+        levels[-1].suit()
 
 
 def libraries() -> tuple[ThreadpoolController, ThreadpoolController]:

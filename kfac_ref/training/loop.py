@@ -14,6 +14,7 @@ from autodiff.arrays import Array, device, namespace
 from autodiff.network import Network
 from autodiff.objective import Evaluation, evaluate
 from kfac_ref.baselines import SGDRecord, SGDState
+from kfac_ref.machine import suit_threads
 from kfac_ref.optimizer import Batch, Record, State
 
 AnyState = State | SGDState
@@ -67,6 +68,7 @@ def iterate(optimizer: Any, state: AnyState, data: Data) -> Iterator[tuple[AnySt
     s = optimizer.settings
     while True:
         start = time.perf_counter()
+        suit_threads()
         m = minibatch_size(state.k + 1, s.m1, data.X.shape[0], s.full_batch_at)
         state, record = optimizer.step(state, minibatch(data, state.seed, state.k + 1, m))
         yield state, record, time.perf_counter() - start

@@ -45,7 +45,7 @@ class Plan:
     save_every: float = 30.0
     """Seconds between checkpoints; the last state is always saved, and at 0 every state."""
     threads: int | None = None
-    """Of the BLAS; None: as many as serve (see `machine.at_full_speed`)."""
+    """Of the BLAS, throughout; None: as many as serve, which may change (see `machine.at_full_speed`)."""
     patience: int | None = None
     """Stop after so many evaluations in a row that held-out cases gained nothing from, and keep the model that was best
     for them; None: keep the last."""

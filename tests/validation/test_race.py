@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -10,11 +11,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autodiff import Network
+from autodiff.initialisation import glorot_initialisation
+from autodiff.objective import loss
+from autodiff.passes import ForwardPass
 from kfac_ref.optimizer import Diverged
 from kfac_ref.training.experiment import Experiment, prepare
 from validation import race
+from validation.benchmark.peer import Peer
 from validation.race import DIVERGED, LATE, REACHED, TIME, Run, racers
-from validation.race.racers import OURS, THEIRS, Setting
+from validation.race.racers import OURS, RIVALS, SIDES, STARTS, THEIRS, Pythons, Setting
 from validation.work import Work
 
 TARGET = 8.0
@@ -89,7 +95,7 @@ def test_behind_compares_times_at_the_same_error():
 
 def at_start(courses, begun):
     @contextmanager
-    def start(setting, python):
+    def start(setting, pythons):
         begun.append(str(setting))
         yield copy(courses[str(setting)])
 
@@ -131,19 +137,19 @@ def test_the_race_prints_who_is_first_and_goes_on_where_it_was(begun, tmp_path, 
     ]
     ours, theirs = (float(said.split(f"{side}: ")[1].split(" s ")[0]) for side in (OURS, THEIRS))
     assert 20.0 <= ours <= 20.5 and 40.0 <= theirs <= 41.0
-    assert float(said.split("ratio: ")[1].split()[0]) == pytest.approx(ours / theirs, abs=0.002)
+    assert float(said.split("ratio to kfac-jax: ")[1].split()[0]) == pytest.approx(ours / theirs, abs=0.002)
     assert f"{OURS}: {ours} s to a training error of 8 (m = 10; median of 3 runs)" in said
     rows = [line.split() for line in said.splitlines() if line.startswith(f"{OURS}  ")]
     assert [row[-2:] for row in rows] == [["target", "reached"]] * 4
     assert {"race.png", "race.csv", "race.txt"} <= {path.name for path in tmp_path.iterdir()}
     assert race.main(arguments) == 0
-    assert len(begun) == 7 and capsys.readouterr().out.splitlines()[-3:] == said.splitlines()[-3:]
+    assert len(begun) == 7 and capsys.readouterr().out.splitlines()[-5:] == said.splitlines()[-5:]
 
 
 def test_without_a_python_the_other_side_is_left_out(begun, tmp_path, capsys):
     assert race.main(["--target", "8", "--seconds", "60", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert len(begun) == 4 and "kfac-jax is left out: --peers is not given" in said and "ratio:" not in said
+    assert len(begun) == 4 and "left out: kfac-jax: --peers is not given" in said and "ratio to" not in said
 
 
 @pytest.mark.parametrize("arguments", [["--target", "0"], ["--seconds", "inf"], ["--target", "nan"]])
@@ -157,30 +163,55 @@ def test_the_ratio_is_a_bound_where_the_other_side_never_gets_there():
     theirs = replace(drive(power(100.0)), setting=SETTINGS[2])
     said = race.verdict([ours, theirs], TARGET, 60.0)
     assert "kfac-jax: not at a training error of 8 within 60 s" in said
-    assert said.endswith(f"ratio: below {ours.score / 60:.3f}")
-    assert "ratio:" not in race.verdict([drive(power(100.0)), theirs], TARGET, 60.0)
-    assert "ratio:" not in race.verdict([ours, replace(theirs, ended=DIVERGED)], TARGET, 60.0)
+    assert said.endswith(f"ratio to kfac-jax: below {ours.score / 60:.3f}")
+    assert "ratio to" not in race.verdict([drive(power(100.0)), theirs], TARGET, 60.0)
+    assert "ratio to" not in race.verdict([ours, replace(theirs, ended=DIVERGED)], TARGET, 60.0)
+
+
+def test_the_first_of_the_rivals_counts():
+    ours = drive(power(20.0))
+    adam, muon = (
+        replace(drive(power(t)), setting=Setting(side, "m = 10", {}, [(1, 10)]))
+        for side, t in (("Adam", 50.0), ("Muon", 40.0))
+    )
+    soap = replace(drive(power(100.0)), setting=Setting("SOAP", "m = 10", {}, [(1, 10)]))
+    said = race.verdict([ours, adam, muon, soap], TARGET, 60.0)
+    assert said.endswith(f"ratio to the best of Adam, Muon, SOAP: {ours.score / muon.score:.3f}")
+    assert "SOAP: not at a training error of 8 within 60 s" in said and "kfac-jax" not in said
+
+
+def test_who_takes_part():
+    def sides(*pythons):
+        return {s.side for s in Pythons(*pythons).take_part(race.SETTINGS)}
+
+    assert sides() == {OURS} and sides("j") == {OURS, THEIRS}
+    assert sides(None, "t") == {OURS, *RIVALS} and sides("j", "t") == set(SIDES)
+    assert (Pythons("j", "t").of(THEIRS), Pythons("j", "t").of("Adam")) == ("j", "t")
 
 
 def test_the_median_of_the_best_settings_runs_counts():
     ours = [replace(drive(power(t)), setting=SETTINGS[0]) for t in (20.0, 26.0, 23.0)]
     theirs = replace(drive(power(40.0)), setting=SETTINGS[2])
     said = race.verdict([*ours, theirs], TARGET, 60.0)
-    assert f"ratio: {ours[2].score / theirs.score:.3f}" in said
+    assert f"ratio to kfac-jax: {ours[2].score / theirs.score:.3f}" in said
 
 
 def test_the_picture_has_every_run_and_names_the_best():
     late = replace(drive(power(30.0)), setting=SETTINGS[1])
     theirs = replace(drive(power(40.0)), setting=SETTINGS[2])
-    (ax,) = race.draw([drive(power(20.0)), late, theirs], TARGET).axes
-    assert len(ax.lines) == 4
+    ax, below = race.draw([drive(power(20.0)), late, theirs], TARGET).axes
+    assert len(ax.lines) == len(below.lines) == 4
+    for line, under in zip(ax.lines[:3], below.lines[:3], strict=True):
+        assert list(line.get_ydata()) == list(under.get_ydata())
+        assert list(line.get_xdata()) == pytest.approx([k / 10 for k in under.get_xdata()])
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert sorted(labels) == ["kfac-jax, m = 10", "kfac-ref, one", "the target, 8"]
 
 
 def test_every_setting_is_one_that_can_be_run():
     names = [str(s) for s in race.SETTINGS]
-    assert len(set(names)) == len(names) and {s.side for s in race.SETTINGS} == {OURS, THEIRS}
+    assert len(set(names)) == len(names) and {s.side for s in race.SETTINGS} == set(SIDES)
+    assert all(s.start in STARTS for s in race.SETTINGS)
     for setting in race.SETTINGS:
         if setting.side == OURS:
             described = replace(
@@ -213,6 +244,52 @@ def test_a_run_of_ours_that_diverges_says_so(prepared):
         ours.advance(1.0)
 
 
+def test_starts(prepared):
+    sparse, glorot, four = (racers.first_state(prepared, start).parameters for start in STARTS)
+    for W, expected in zip(sparse, prepared.first_state().parameters, strict=True):
+        np.testing.assert_array_equal(W, expected)
+    for W, V in zip(glorot, four, strict=True):
+        assert 0.9 < np.abs(W[:, :-1]).max() / np.sqrt(6 / (W.shape[0] + W.shape[1] - 1)) <= 1
+        np.testing.assert_array_equal(V, 4 * W)
+    assert np.array_equal(racers.Ours(prepared, "4 × Glorot").parameters()[0], four[0])
+
+
+# --- with PyTorch --------------------------------------------------------------------------------------------------
+
+TORCH = os.environ.get("KFAC_REF_TORCH_PYTHON")
+
+
+@pytest.mark.skipif(not TORCH, reason="KFAC_REF_TORCH_PYTHON is not set")
+@pytest.mark.parametrize("side", RIVALS)
+def test_a_rival_trains_from_where_we_do(prepared, monkeypatch, side):
+    monkeypatch.setattr(racers, "experiment", lambda constants: prepared)
+    setting = next(s for s in race.SETTINGS if s.side == side)
+    setting = replace(setting, minibatches=[(1, 200)], start="sparse")
+    error = race.evaluation()
+    start = error(racers.Ours(prepared).parameters())
+    with racers.at_start(setting, Pythons(torch=TORCH)) as racer:
+        assert error(racer.parameters()) == pytest.approx(start, rel=1e-6)
+        k, seconds = racer.advance(0.0)
+        assert k == 1 and seconds > 0
+        more, later = racer.advance(seconds + 1.0)
+        assert more > 1 and later >= seconds + 1.0
+        assert error(racer.parameters()) < 0.9 * start
+
+
+@pytest.mark.skipif(not TORCH, reason="KFAC_REF_TORCH_PYTHON is not set")
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_rival_has_our_objective(likelihood):
+    network = Network((6, 4, 3, 6), ["tanh", "identity"], likelihood)
+    W, X, eta = glorot_initialisation(network, 0), np.random.default_rng(0).random((20, 6)), 0.1
+    with Peer(TORCH, racers.TORCH_WORKER, racers.TORCH_NEEDED) as other:
+        other.prepare(network.sizes, ("tanh", "identity", "identity"), likelihood, X, W, eta)
+        with pytest.raises(ValueError, match="no optimizer 'Adagrad', expected one of Adam, Muon"):
+            other.begin({"optimizer": "Adagrad"}, [(1, 20)])
+        other.begin({"optimizer": "Adam"}, [(1, 20)])
+        found = other.ask("advance", until=0.0)
+    assert found["loss"] == pytest.approx(float(loss(ForwardPass(network, W, X), X, eta).h), rel=1e-5)
+
+
 def test_the_error_is_the_mean_over_all_cases(prepared):
     W = [np.asarray(w) for w in prepared.first_state().parameters]
     X = np.asarray(prepared.data.X, dtype=np.float64)
@@ -223,5 +300,5 @@ def test_the_error_is_the_mean_over_all_cases(prepared):
 
 def test_what_is_kept_is_of_these_limits(begun, tmp_path):
     for limit in (60.0, 60.0, 50.0):
-        race.race(Work(tmp_path), SETTINGS[:1], None, TARGET, limit)
+        race.race(Work(tmp_path), SETTINGS[:1], Pythons(), TARGET, limit)
     assert len(begun) == 2 * race.ATTEMPTS

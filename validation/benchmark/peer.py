@@ -1,4 +1,4 @@
-"""JAX and kfac-jax beside: a process of another environment's Python, asked to do something and idle otherwise."""
+"""Other libraries beside: a process of another environment's Python, asked to do something and idle otherwise."""
 
 from __future__ import annotations
 
@@ -22,31 +22,35 @@ NEEDED = f"the Python of an environment with {PACKAGES['jax']}"
 
 
 class Peer:
-    """Starts `jax_worker.py` and talks with it; a context manager, at whose end the process ends.
+    """Starts `jax_worker.py`, or another worker, and talks with it; a context manager, at whose end the process ends.
 
     It computes only between a call and its return, so that its measurements can alternate with others.
 
     Parameters
     ----------
     python : str or Path
-        The Python of an environment that has JAX and kfac-jax.
+        The Python of an environment that has JAX and kfac-jax, or what the other worker imports.
+    worker, needed : Path and str, optional
+        Another worker, which answers `prepare`, `begin`, `advance` and `save`, and what is to be said that it needs.
 
     Raises
     ------
     ValueError
-        If that cannot be run, or has no JAX or kfac-jax; and from each method if the worker finds something wrong with
+        If that cannot be run, or does not have these; and from each method if the worker finds something wrong with
         what it is asked.
     ArithmeticError
         If the worker dies, for want of memory say.
     """
 
     versions: Mapping[str, str]
-    """Of JAX and kfac-jax, and the kind of "device" that JAX uses."""
+    """Of the libraries; of JAX also the kind of "device" that it uses."""
     compile_seconds: float
-    """What compiling for the present run of kfac-jax took, with the first iterations, which are undone."""
+    """What compiling for the present run took, with the first iterations, which are undone."""
 
-    def __init__(self, python: str | Path) -> None:
+    def __init__(self, python: str | Path, worker: Path | None = None, needed: str = NEEDED) -> None:
         self.python = str(python)
+        self.worker = worker or WORKER
+        self.needed = needed
 
     def __enter__(self) -> Peer:
         self._folder = tempfile.TemporaryDirectory(prefix="kfac-ref-peer-")
@@ -54,7 +58,7 @@ class Peer:
         try:
             # a link into an environment is that environment, so it is not resolved; -P: nothing is imported from here
             self._process = subprocess.Popen(
-                [Path(shutil.which(self.python) or self.python).absolute(), "-P", WORKER],
+                [Path(shutil.which(self.python) or self.python).absolute(), "-P", self.worker],
                 # on a GPU that another program uses, too, it must not take most of the memory at once
                 env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
                 stdin=subprocess.PIPE,
@@ -65,12 +69,12 @@ class Peer:
             )
         except OSError as error:
             self._close_files()
-            raise ValueError(f"{self.python}: cannot be run ({error.strerror}), expected {NEEDED}") from None
+            raise ValueError(f"{self.python}: cannot be run ({error.strerror}), expected {self.needed}") from None
         line = self._read()
         if not line:
             said = self._last_words()
             self.__exit__()
-            raise ValueError(f"{self.python} cannot run {WORKER.name} ({said}), expected {NEEDED}")
+            raise ValueError(f"{self.python} cannot run {self.worker.name} ({said}), expected {self.needed}")
         self.versions = json.loads(line)["answer"]
         return self
 
@@ -175,12 +179,13 @@ class Peer:
         return self.ask("kfac", iterations=iterations)
 
     def begin(self, options: Mapping[str, Any], minibatches: Sequence[tuple[int, int]], seed: int = 0) -> None:
-        """Begin a run of kfac-jax on mini-batches drawn from the cases, and compile all it needs.
+        """Begin a run of kfac-jax, or of what else the worker runs, on mini-batches drawn from the cases, and compile
+        all it needs.
 
         Parameters
         ----------
         options : mapping
-            Of `kfac_jax.Optimizer`, where they differ from Algorithm 2's.
+            Of `kfac_jax.Optimizer`, where they differ from Algorithm 2's; or what another worker says.
         minibatches : sequence of (int, int)
             From which iteration on, 1 at first, a mini-batch has how many cases.
         seed : int
@@ -214,10 +219,10 @@ class Peer:
             pass  # it died before; what is read says so
         line = self._read()
         if not line:
-            raise ArithmeticError(f"{WORKER.name} died when it was to {do}: {self._last_words()}")
+            raise ArithmeticError(f"{self.worker.name} died when it was to {do}: {self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:
-            raise ValueError(f"{WORKER.name}, {do}: {answer['error']}")
+            raise ValueError(f"{self.worker.name}, {do}: {answer['error']}")
         return answer["answer"]
 
     def _read(self) -> str:

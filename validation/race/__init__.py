@@ -1,9 +1,11 @@
-"""Who is first at a training error on MNIST's autoencoder: the best setting of K-FAC here, or the best of kfac-jax.
+"""Who is first at a training error on MNIST's autoencoder: the best setting of K-FAC here, of kfac-jax, or of Adam,
+Muon, SOAP and L-BFGS in PyTorch.
 
-Both begin at the same parameters and are evaluated alike: ‖y − E[y|z]‖², the mean over all training images. What counts
-is the seconds of training; evaluating, compiling and importing are left out. A run that comes to some error half as
-late again as the leader of its side did is stopped. Runs that are in the folder already are used again, so that a race
-that was stopped goes on; after a change of the code, here or there, use another folder.
+All begin at the same parameters where they have the same initialisation, and are evaluated alike: ‖y − E[y|z]‖², the
+mean over all training images. What counts is the seconds of training; evaluating, compiling and importing are left out.
+A run that comes to some error half as late again as the leader of its side did is stopped. Runs that are in the folder
+already are used again, so that a race that was stopped goes on; after a change of the code, here or there, use another
+folder.
 """
 
 from __future__ import annotations
@@ -29,7 +31,18 @@ from kfac_ref.machine import blas_warning
 from kfac_ref.optimizer import Diverged
 from validation.benchmark.peer import NEEDED
 from validation.figures.drawn import as_csv, as_text
-from validation.race.racers import OURS, THEIRS, Racer, Setting, at_start, experiment
+from validation.race.racers import (
+    OURS,
+    RIVALS,
+    SIDES,
+    THEIRS,
+    TORCH_NEEDED,
+    Pythons,
+    Racer,
+    Setting,
+    at_start,
+    experiment,
+)
 from validation.race.settings import SETTINGS
 from validation.work import Work, machine
 
@@ -43,7 +56,7 @@ GRACE = 0.25
 """The part of the leader's seconds in which no run is behind."""
 RESOLUTION = 1.02
 """The factor between the seconds of evaluations next to the target."""
-COLOURS = {OURS: "#1f5fa8", THEIRS: "#d1601f"}
+COLOURS = dict(zip(SIDES, ("#1f5fa8", "#d1601f", "#2e8b57", "#8e44ad", "#b8860b", "#7f7f7f"), strict=True))
 REACHED, LATE, TIME, DIVERGED = "target reached", "behind", "time is up", "diverged"
 
 
@@ -127,14 +140,14 @@ def evaluation() -> Callable[[Sequence[np.ndarray]], float]:
     return lambda parameters: evaluate(network, [from_numpy(W, X) for W in parameters], X, X, s.eta, s.chunk_size).error
 
 
-def race(work: Work, settings: Sequence[Setting], python: str | None, target: float, limit: float) -> list[Run]:
+def race(work: Work, settings: Sequence[Setting], pythons: Pythons, target: float, limit: float) -> list[Run]:
     """All settings, one after another; then the best of each side again, in turn, as the machine may be disturbed."""
     error, where = evaluation(), machine()
     runs: list[Run] = []
 
     def run(setting: Setting, attempt: int, leader: Run | None) -> Run:
         def compute() -> Mapping[str, Any]:
-            with at_start(setting, python) as racer:
+            with at_start(setting, pythons) as racer:
                 found = drive(setting, racer, error, target, limit, leader)
             return {name: getattr(found, name) for name in ("k", "seconds", "error", "ended")}
 
@@ -147,7 +160,7 @@ def race(work: Work, settings: Sequence[Setting], python: str | None, target: fl
 
     for setting in tqdm(settings, desc="settings", disable=None, leave=False):
         runs.append(run(setting, 1, best(runs, setting.side)))
-    winners = [winner for winner in (best(runs, OURS), best(runs, THEIRS)) if winner]
+    winners = [winner for side in SIDES if (winner := best(runs, side))]
     for attempt in range(2, ATTEMPTS + 1):
         runs += [run(winner.setting, attempt, None) for winner in winners]
     return runs
@@ -160,47 +173,62 @@ def seconds(runs: Sequence[Run], side: str) -> float:
 
 
 def verdict(runs: Sequence[Run], target: float, limit: float) -> str:
-    """The best of each side, and the ratio of their seconds."""
+    """The best of each side, and the ratios of our seconds to those of the others."""
     lines = []
-    for side in (OURS, THEIRS):
+    there = [side for side in SIDES if any(r.setting.side == side for r in runs)]
+    for side in there:
         if winner := best(runs, side):
             times = sum(run.setting == winner.setting for run in runs)
             which = f"{winner.setting.name}; median of {times} runs"
             lines.append(f"{side}: {seconds(runs, side):.1f} s to a training error of {target:g} ({which})")
-        elif any(r.setting.side == side for r in runs):
+        else:
             lines.append(f"{side}: not at a training error of {target:g} within {limit:g} s")
-    ours, theirs = seconds(runs, OURS), seconds(runs, THEIRS)
-    if max(ours, theirs) < math.inf:
-        lines.append(f"ratio: {ours / theirs:.3f}")
-    elif ours < math.inf and any(r.setting.side == THEIRS and r.ended == TIME for r in runs):
-        lines.append(f"ratio: below {ours / limit:.3f}")
+    rivals = [side for side in RIVALS if side in there]
+    for name, sides in ((THEIRS, [THEIRS]), (f"the best of {', '.join(rivals)}", rivals)):
+        if any(side in there for side in sides) and (found := _ratio(runs, sides, limit)):
+            lines.append(f"ratio to {name}: {found}")
     return "\n".join(lines)
 
 
+def _ratio(runs: Sequence[Run], sides: Sequence[str], limit: float) -> str | None:
+    """Our seconds over those of the first of `sides`, or a bound where none of them got there in time."""
+    ours, theirs = seconds(runs, OURS), min(seconds(runs, side) for side in sides)
+    if max(ours, theirs) < math.inf:
+        return f"{ours / theirs:.3f}"
+    if ours < math.inf and any(r.setting.side in sides and r.ended == TIME for r in runs):
+        return f"below {ours / limit:.3f}"
+    return None
+
+
 def draw(runs: Sequence[Run], target: float) -> plots.Figure:
-    """Error against seconds of all runs, the best of each side thick."""
-    figure = plots.Figure(figsize=(8, 4.5), layout="constrained")
-    ax = figure.subplots()
-    winners = [best(runs, side) for side in COLOURS]
-    for run in sorted(runs, key=lambda r: r in winners):
-        wins, side = run in winners, run.setting.side
-        how: dict[str, Any] = {"lw": 2.2} if wins else {"lw": 0.8, "alpha": 0.55}
-        # the error before the first iteration would flatten all else
-        ax.plot(run.seconds[1:], run.error[1:], color=COLOURS[side], label=str(run.setting) if wins else None, **how)
-    ax.axhline(target, color="#555555", lw=1, ls="--", label=f"the target, {target:g}")
-    ax.set_xlim(left=0)
-    ax.set_xlabel("seconds of training")
-    ax.set_ylabel("training error")
-    plots.logarithmic(ax)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=8, frameon=False, title="thin: other settings", title_fontsize=8)
+    """Error against seconds and against iterations of all runs, the best of each side thick."""
+    figure = plots.Figure(figsize=(8, 8.5), layout="constrained")
+    axes = figure.subplots(2)
+    winners = [best(runs, side) for side in SIDES]
+    for ax, name in zip(axes, ("seconds of training", "iterations"), strict=True):
+        for run in sorted(runs, key=lambda r: r in winners):
+            wins, side = run in winners, run.setting.side
+            how: dict[str, Any] = {"lw": 2.2} if wins else {"lw": 0.8, "alpha": 0.55}
+            # the error before the first iteration would flatten all else
+            x = run.k if name == "iterations" else run.seconds
+            ax.plot(x[1:], run.error[1:], color=COLOURS[side], label=str(run.setting) if wins else None, **how)
+        ax.axhline(target, color="#555555", lw=1, ls="--", label=f"the target, {target:g}")
+        ax.set_xlabel(name)
+        ax.set_ylabel("training error")
+        plots.logarithmic(ax)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_xlim(left=0)
+    axes[1].set_xscale("log")
+    axes[0].legend(fontsize=8, frameon=False, title="thin: other settings", title_fontsize=8)
     return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m validation race --peers PYTHON [--target E] [--seconds S] [--out DIR]`."""
+    """`python -m validation race --peers PYTHON --torch PYTHON [--target E] [--seconds S] …`."""
     parser = argparse.ArgumentParser(prog="python -m validation race", description=__doc__)
     parser.add_argument("--peers", metavar="PYTHON", help=NEEDED)
+    parser.add_argument("--torch", metavar="PYTHON", help=TORCH_NEEDED)
+    parser.add_argument("--only", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
     parser.add_argument("--target", type=float, default=TARGET, metavar="E", help=f"default: {TARGET}")
     parser.add_argument("--seconds", type=float, default=180.0, metavar="S", help="of training, a run (default: 180)")
     parser.add_argument("--out", type=Path, default=Path("race"), metavar="DIR", help="default: race")
@@ -208,16 +236,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("target", "seconds"):
         if not 0 < getattr(given, name) < math.inf:
             raise ValueError(f"--{name} must be finite and > 0; got {getattr(given, name)}")
-    settings = SETTINGS if given.peers else [s for s in SETTINGS if s.side == OURS]
+    pythons = Pythons(given.peers, given.torch)
+    settings = [s for s in pythons.take_part(SETTINGS) if s.side in given.only]
     print(machine(), flush=True)
     if warning := blas_warning():
         print(f"warning: {warning}", file=sys.stderr)
-    runs = race(Work(given.out), settings, given.peers, given.target, given.seconds)
+    runs = race(Work(given.out), settings, pythons, given.target, given.seconds)
     table = [run.row() for run in runs]
     said = f"{as_text(table)}\n\n{verdict(runs, given.target, given.seconds)}"
     print(f"\n{said}")
-    if not given.peers:
-        print(f"\nkfac-jax is left out: --peers is not given, which is {NEEDED}")
+    for option, left_out, needed in (("peers", THEIRS, NEEDED), ("torch", ", ".join(RIVALS), TORCH_NEEDED)):
+        if not getattr(given, option):
+            print(f"\nleft out: {left_out}: --{option} is not given, which is {needed}")
     write_text(given.out / "race.txt", f"{machine()}\n\n{said}\n")
     points = [
         {"side": r.setting.side, "setting": r.setting.name, "k": k, "seconds": t, "error": e}

@@ -1,4 +1,4 @@
-"""The settings that take part in the race: what trains fastest for a hundred iterations or so, on either side."""
+"""The settings that take part in the race: what trains fastest for a hundred iterations of K-FAC or so, on any side."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def _ours(name: str, **constants: Any) -> Setting:
 
 def _theirs(name: str, m: int | Sequence[tuple[int, int]], **options: Any) -> Setting:
     return Setting(THEIRS, name, options, [(1, m)] if isinstance(m, int) else m)
+
+
+def _rival(side: str, lr: float, m: int, start: str = "sparse", **options: Any) -> Setting:
+    more = "".join(f", {name} = {value}" for name, value in options.items())
+    return Setting(side, f"m = {m}, lr = {lr:g}, {start}{more}", {"lr": lr} | options, [(1, m)], start)
 
 
 DIAGONAL: dict[str, Any] = {"inverse": "block-diagonal"}
@@ -37,6 +42,15 @@ SETTINGS: Sequence[Setting] = (
         m1=250,
         tau1=0.5,
     ),
+    *(
+        Setting(
+            OURS,
+            f"m growing from 250, λ₀ = 0.3, ω = 0.8, τ₁ = ½, {start}",
+            QUICK | {"m1": 250, "tau1": 0.5},
+            start=start,
+        )
+        for start in ("Glorot", "4 × Glorot")
+    ),
     _ours("as the authors, block-diagonal", **DIAGONAL),
     _ours("as the authors", inverse="block-tridiagonal"),
     _theirs("m = 500, λ₀ = 1, faster λ, T₃ = 10", 500, **FASTER, initial_damping=1.0),
@@ -48,4 +62,25 @@ SETTINGS: Sequence[Setting] = (
     _theirs("m = 250, λ₀ = 10", 250, initial_damping=10.0),
     _theirs("m = 1000, λ₀ = 1, faster λ, T₃ = 10", 1000, **FASTER, initial_damping=1.0),
     _theirs("m = 1000, λ₀ = 150", 1000, initial_damping=150.0),
+    # each rival in mini-batches, step and start
+    *(_rival("Adam", lr, 250, "4 × Glorot") for lr in (3e-3, 2e-3, 1e-3)),
+    *(_rival("Adam", lr, m) for m in (250, 500) for lr in (2e-3, 1e-3)),
+    _rival("Adam", 3e-3, 500, "4 × Glorot"),
+    _rival("Adam", 2e-3, 250, "Glorot"),
+    *(
+        _rival("Muon", lr, 250, start, adjust_lr_fn="match_rms_adamw")
+        for start in ("4 × Glorot", "sparse")
+        for lr in (3e-3, 1e-3, 1e-2)
+    ),
+    _rival("Muon", 3e-3, 500, "4 × Glorot", adjust_lr_fn="match_rms_adamw"),
+    _rival("Muon", 3e-3, 250, "Glorot", adjust_lr_fn="match_rms_adamw"),
+    *(_rival("SOAP", lr, 500, start) for start in ("4 × Glorot", "sparse") for lr in (3e-3, 1e-3, 1e-2)),
+    _rival("SOAP", 3e-3, 1000, "4 × Glorot"),
+    _rival("SOAP", 3e-3, 500, "Glorot"),
+    # on large mini-batches, several steps on each
+    *(
+        _rival("L-BFGS", 1.0, m, start, max_iter=steps, history_size=50)
+        for start in ("4 × Glorot", "sparse", "Glorot")
+        for m, steps in ((10000, 20), (60000, 20))
+    ),
 )
