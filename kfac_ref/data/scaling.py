@@ -17,9 +17,14 @@ class Scaling:
     """(d,): the columns' standard deviations; 1 for a column that is constant but for rounding."""
 
     @classmethod
-    def of(cls, X: Array) -> Scaling:
-        """That which standardises the columns of X (N, d); in X's library and dtype."""
+    def of(cls, X: Array, weights: Array | None = None) -> Scaling:
+        """That which standardises the columns of X (N, d), cases weighted with `weights` (N,); in X's library and
+        dtype."""
         xp = namespace(X)
+        if weights is not None:
+            share = (weights / xp.sum(weights))[:, None]
+            mean = xp.sum(share * X, axis=0)
+            return cls.from_moments(mean, xp.sum(share * (X - mean) ** 2, axis=0))
         mean = xp.mean(X, axis=0)
         return cls.from_moments(mean, xp.mean((X - mean) ** 2, axis=0))
 

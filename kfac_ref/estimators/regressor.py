@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from scipy import sparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import DataConversionWarning
 
@@ -74,42 +75,46 @@ class KFACRegressor(RegressorMixin, Estimator):
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> KFACRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
         """Fit the network.
 
         Parameters
         ----------
         X : array or sparse matrix (N, features)
         y : array (N,) or (N, targets)
+        sample_weight : array (N,), optional
+            Weights ≥ 0 of the cases: one of weight 2 counts as two, and the penalty's N is their sum.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, once=False)
+        return self._fit(X, y, sample_weight, once=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any) -> KFACRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
         """One iteration, on a mini-batch of these cases (all of them up to `batch_size`).
 
         The first call's cases decide how inputs and targets are standardised.
         """
-        return self._fit(X, y, once=True)
+        return self._fit(X, y, sample_weight, once=True)
 
-    def _fit(self, X: Any, y: Any, once: bool) -> KFACRegressor:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, once: bool) -> KFACRegressor:
         fresh = not self._goes_on(once)
         X, y = self._checked(X, y, reset=fresh, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             warnings.warn(COLUMN, DataConversionWarning, stacklevel=3)
             y = y[:, 0]
+        X, y, w = self._counted(X, to_numpy(y), self._weights(sample_weight, X))
+        like = X.data if sparse.issparse(X) else X
+        weights = None if w is None else from_numpy(w, like)
+        Y = from_numpy(y.reshape(y.shape[0], -1).astype("float64"), like)
         if fresh:
-            self._inputs = self._scaling(X)
-        Y = from_numpy(to_numpy(y).reshape(y.shape[0], -1).astype("float64"), self._inputs.mean)
-        if fresh:
+            self._inputs = self._scaling(X, weights)
             self._one_target = y.ndim == 1
-            self._outcomes = Scaling.of(Y) if self.standardize else Scaling.none(Y.shape[1], Y)
+            self._outcomes = Scaling.of(Y, weights) if self.standardize else Scaling.none(Y.shape[1], Y)
         network = Network([X.shape[1], *self._hidden(), Y.shape[1]], self.activation, "gaussian")
-        return self._train(network, Cases.of(X, self._outcomes.apply(Y), self._inputs), once=once)
+        return self._train(network, Cases.of(X, self._outcomes.apply(Y), self._inputs, weights), once=once)
 
     def predict(self, X: Any) -> Array:
         """The expected targets, (N,) or (N, targets)."""
