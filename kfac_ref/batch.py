@@ -24,9 +24,9 @@ class Batch(NamedTuple):
 def check_input(network: Network, parameters: Parameters, batch: Batch, *parts: float) -> None:
     """TypeError unless `batch` has X and Y, arrays like the parameters; ValueError unless all shapes fit, and weights
     are ≥ 0 and not all 0, nor those of the first ⌈τm⌉ cases for any τ in `parts`."""
-    if not (hasattr(batch, "X") and hasattr(batch, "Y")):
+    if not all(hasattr(batch, name) for name in Batch._fields):
         raise TypeError(f"batch is a {type(batch).__name__}, expected a kfac_ref.Batch(X, Y)")
     network.check_parameters(parameters)
     network.check_batch(batch.X, batch.Y, parameters[0])
     m = batch.X.shape[0]
-    check_weights(getattr(batch, "weights", None), m, parameters[0], *(math.ceil(tau * m) for tau in parts))
+    check_weights(batch.weights, m, parameters[0], *(math.ceil(tau * m) for tau in parts))

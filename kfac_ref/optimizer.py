@@ -258,9 +258,7 @@ def measured_ratio(
     network: Network, parameters: Parameters, batch: Batch, settings: CommonSettings, before: float, model_change: float
 ) -> float:
     """ρ of the step to `parameters` from where h was `before`, on the same mini-batch (§6.5)."""
-    after = loss(
-        ForwardPass(network, parameters, batch.X, settings.chunk_size, batch.weights), batch.Y, settings.eta
-    )
+    after = loss(ForwardPass(network, parameters, batch.X, settings.chunk_size, batch.weights), batch.Y, settings.eta)
     return reduction_ratio(before, float(read_scalars(after.h)[0]), model_change)
 
 

@@ -1,8 +1,9 @@
 """The Fisher F = E[𝒟θ 𝒟θᵀ] = E_x[Jᵀ F_R J], targets from the model's own distribution (§2, App. C).
 
-Products and forms are by passes alone; the dense matrix and its blocks are for small networks. θ is [vec W_1; …;
-vec W_ℓ], vec stacks columns, and all are means over cases, weighted where the forward pass has weights. With the data's targets in place of the model's the matrix
-is the *empirical* Fisher, another one, and is had by the argument or the name that says so.
+Products and forms are by passes alone; the dense matrix and its blocks are for small networks. θ is [vec W_1; …; vec
+W_ℓ], vec stacks columns, and all are means over cases, weighted where the forward pass has weights. With the data's
+targets in place of the model's the matrix is the *empirical* Fisher, another one, and is had by the argument or the
+name that says so.
 """
 
 from __future__ import annotations
@@ -197,8 +198,8 @@ def _blocks_by_derivatives(
 def case_moments(
     forward_pass: ForwardPass, Dz: Cotangents, pairs: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[slice, Activities, dict[tuple[int, int], Array]]]:
-    """E[g_i g_jᵀ | x] of each case times its weight, (m, d_i, d_j), for pairs of layers (i, j), with these cases' rows and
-    activities.
+    """E[g_i g_jᵀ | x] of each case times its weight, (m, d_i, d_j), for pairs of layers (i, j), with these
+    cases' rows and activities.
 
     The layers have one row for each case. The cases come in chunks small enough for their products ā_{i−1} ⊗ ā_{j−1}
     and g_i ⊗ g_j.

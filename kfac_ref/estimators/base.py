@@ -27,8 +27,8 @@ from autodiff.objective import evaluate
 from kfac_ref import machine
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators import evidence
-from kfac_ref.estimators.few import ExactOfFew
 from kfac_ref.estimators.cases import Cases, outputs, scaling_of, taken
+from kfac_ref.estimators.few import ExactOfFew
 from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
 from kfac_ref.settings import INVERSES, preset
 from kfac_ref.training.stopping import Patience, Plateau

@@ -157,14 +157,12 @@ class KFACClassifier(ClassifierMixin, Estimator):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if isinstance(self.class_weight, str):
             raise ValueError(
-                f"class_weight '{self.class_weight}' is not supported for partial_fit, which does not know how frequent "
-                "classes will be; pass a dict of weights."
+                f"class_weight '{self.class_weight}' is not supported for partial_fit, which does not know "
+                "how frequent classes will be; pass a dict of weights."
             )
         return self._fit(X, y, sample_weight, once=True, classes=classes)
 
-    def _fit(
-        self, X: Any, y: Any, sample_weight: Any, once: bool = False, classes: Any = None
-    ) -> KFACClassifier:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, once: bool = False, classes: Any = None) -> KFACClassifier:
         fresh = not self._goes_on(once)
         X, y = self._checked(X, y, reset=fresh)
         w = self._weights(sample_weight, X)

@@ -2,7 +2,7 @@
 
 The file is an `.npz` without pickles: `settings`, a JSON string (layers, activations, likelihood, optionally gamma,
 lambda, eta, inverse; input and network in the place of the first two, where the network has other layers than dense
-ones on vectors: see `Network.of`); `X`, `Y`, `W_i`; optionally `V_i`, a direction, `sampled`, targets, and `weights`, of
+ones on vectors: see `Network.of`); `X`, `Y`, `W_i`; optionally `V_i`, a direction, `sampled`, targets, and `weights` of
 cases. What else is in it is left alone, unless its name looks like a slip.
 """
 

@@ -90,7 +90,9 @@ def test_gradient_and_forms(name, likelihood, chunk_size, like64):
     assert_close(forms, fisher.quadratic_forms(often, U), like64, 1e-11)
     assert_all_close(fisher.product(once, to(like64, U[0])), fisher.product(often, U[0]), like64, 1e-11)
     first = int(COUNTS[:4].sum())
-    assert_close(fisher.quadratic_forms(once, [to(like64, U[0])], 4), fisher.quadratic_forms(often, U[:1], first), like64, 1e-11)
+    assert_close(
+        fisher.quadratic_forms(once, [to(like64, U[0])], 4), fisher.quadratic_forms(often, U[:1], first), like64, 1e-11
+    )
 
 
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
@@ -187,9 +189,7 @@ def test_truth(name, tmp_path):
     """All that the oracle says, but z, which has a row for each case; through the file."""
     both = Twice.of(name)
     given = {"gamma": 0.5, "lam": 0.2, "eta": 0.01, "V": both.direction(3)}
-    case = Case(
-        both.network, both.W, both.X, both.Y, sampled=both.sampled, weights=both.weights, **given
-    )  # type: ignore[arg-type]
+    case = Case(both.network, both.W, both.X, both.Y, sampled=both.sampled, weights=both.weights, **given)  # type: ignore[arg-type]
     case.save(tmp_path / "case.npz")
     once = truth(Case.load(tmp_path / "case.npz"))
     drawn = both.repeated(both.sampled)
