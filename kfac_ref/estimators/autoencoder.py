@@ -77,9 +77,9 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
     """
 
     _takes_sparse = False
-    _parameter_constraints: ClassVar[dict[str, Any]] = Estimator._parameter_constraints | {
-        "likelihood": [StrOptions({"gaussian", "bernoulli"})]
-    }
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        name: allowed for name, allowed in Estimator._parameter_constraints.items() if name != "network"
+    } | {"likelihood": [StrOptions({"gaussian", "bernoulli"})]}
 
     def __init__(
         self,
@@ -138,7 +138,9 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
         X, _, w = self._counted(X, X, self._weights(sample_weight, X))
         weights = None if w is None else from_numpy(w, X)
         if fresh:
-            self._inputs = self._scaling(X, weights) if self.likelihood == "gaussian" else Scaling.none(X.shape[1], X)
+            self._inputs = (
+                self._scaling(X, weights, X.shape[1:]) if self.likelihood == "gaussian" else Scaling.none(X.shape[1], X)
+            )
         X = self._inputs.apply(X)
         hidden = self._hidden()
         if not hidden:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral, Real
@@ -27,10 +28,12 @@ from autodiff.objective import evaluate
 from kfac_ref import machine
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators import evidence
+from kfac_ref.estimators.architectures import network_of
 from kfac_ref.estimators.cases import Cases, outputs, scaling_of, taken
 from kfac_ref.estimators.few import ExactOfFew
 from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
 from kfac_ref.settings import INVERSES, preset
+from kfac_ref.training.networks import SUITED
 from kfac_ref.training.stopping import Patience, Plateau
 
 COLUMN = "A column-vector y was passed when a 1d array was expected."
@@ -61,6 +64,7 @@ class Estimator(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "network": [str, Mapping, None],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -82,6 +86,7 @@ class Estimator(BaseEstimator):
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
+        network: Any = None,
         alpha: float | str = "auto",
         batch_size: int | str = "auto",
         max_iter: int = 100,
@@ -99,6 +104,7 @@ class Estimator(BaseEstimator):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.network = network
         self.alpha = alpha
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -123,10 +129,15 @@ class Estimator(BaseEstimator):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return [int(d) for d in hidden]
 
-    def _scaling(self, X: Any, weights: Any) -> Scaling:
-        """The scaling of inputs X: to mean 0 and variance 1, or none."""
+    def _network(self, inputs: int, outputs: int, likelihood: str) -> Network:
+        if self.network is not None:
+            return network_of(self.network, inputs, outputs, likelihood, self.activation)
+        return Network([inputs, *self._hidden(), outputs], self.activation, likelihood)
+
+    def _scaling(self, X: Any, weights: Any, shape: tuple[int, ...]) -> Scaling:
+        """The scaling of inputs X, cases of `shape`: to mean 0 and variance 1, or none."""
         if self.standardize:
-            return scaling_of(X, weights)
+            return scaling_of(X, weights, shape)
         return Scaling.none(X.shape[1], X.data if sparse.issparse(X) else X)
 
     def _goes_on(self, once: bool = False) -> bool:
@@ -140,7 +151,7 @@ class Estimator(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         parameters = glorot_initialisation(network, seed)
         rng = np.random.default_rng([seed, BIASES])
-        for W in parameters[:-1]:
+        for W in parameters[:-1] if network.fully_connected else []:
             # kinks apart from each other: with biases of 0 all of them begin in one point
             bound = SPREAD * np.sqrt(6.0 / (W.shape[0] + W.shape[1] - 1))
             W[:, -1] = rng.uniform(-bound, bound, W.shape[0])
@@ -161,6 +172,9 @@ class Estimator(BaseEstimator):
             "average_from": 1,
             "xi_max": 0.9,
         }
+        if not network.fully_connected:
+            own = {"inverse": self.inverse} | ({} if self.batch_size == "auto" else {"m1": self.batch_size})
+            constants |= SUITED | own | {"lambda0": max(self.damping, SUITED["lambda_min"])}
         return ExactOfFew(network, preset("authors", **constants | (self.settings or {})))
 
     # --- the loop ------------------------------------------------------------------------------------------------
@@ -233,7 +247,8 @@ class Estimator(BaseEstimator):
 
     def _decay_set(self, record: Record, cases: Cases) -> bool:
         """Whether η was set anew, by what the data say, after this iteration."""
-        if self.alpha != "auto" or record.k != evidence.AT:
+        fixed = self.alpha != "auto" or not self._kfac.network.fully_connected
+        if fixed or record.k != evidence.AT:
             return False
         network, eta = self._kfac.network, self._kfac.settings.eta
         alpha = evidence.alpha(network, self._state, record.error, cases.Y, eta * cases.total, cases.weights)
@@ -281,8 +296,9 @@ class Estimator(BaseEstimator):
     def _publish(self, N: float) -> None:
         """The attributes that scikit-learn's networks have too."""
         W = self._state.averaged
-        self.coefs_ = [w[:, :-1].T for w in W]
-        self.intercepts_ = [w[:, -1] for w in W]
+        if self._kfac.network.fully_connected:
+            self.coefs_ = [w[:, :-1].T for w in W]
+            self.intercepts_ = [w[:, -1] for w in W]
         self.alpha_ = self._kfac.settings.eta * N
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan
         self.best_loss_ = None if self.early_stopping else min(self.loss_curve_, default=math.nan)

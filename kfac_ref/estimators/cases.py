@@ -14,16 +14,17 @@ from autodiff.arrays import Array, device, namespace
 from autodiff.network import Network, Parameters
 from autodiff.objective import EVALUATED
 from autodiff.passes import forward
-from kfac_ref.data.scaling import Scaling
+from kfac_ref.data.scaling import Scaling, moments
+from kfac_ref.estimators.architectures import scaling_by_channel
 from kfac_ref.optimizer import Batch
 from kfac_ref.training import loop
 
 
-def scaling_of(X: Any, weights: Array | None = None) -> Scaling:
-    """That which standardises the columns of X (N, d), an array or a sparse matrix, cases weighted."""
-    if sparse.issparse(X):
-        return Scaling.from_moments(*mean_variance_axis(X, axis=0, weights=weights))
-    return Scaling.of(X, weights)
+def scaling_of(X: Any, weights: Array | None, shape: tuple[int, ...]) -> Scaling:
+    """That which standardises X (N, d_0), an array or a sparse matrix of cases of `shape`, by columns or channels;
+    cases weighted."""
+    of_columns = mean_variance_axis(X, axis=0, weights=weights) if sparse.issparse(X) else moments(X, weights)
+    return scaling_by_channel(*of_columns, shape)
 
 
 def taken(x: Any, rows: np.ndarray) -> Any:

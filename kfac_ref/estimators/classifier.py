@@ -14,7 +14,6 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from autodiff.arrays import Array, from_numpy, is_numpy, namespace, to_numpy
-from autodiff.network import Network
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators.base import COLUMN, Estimator
 from kfac_ref.estimators.cases import Cases
@@ -32,6 +31,11 @@ class KFACClassifier(ClassifierMixin, Estimator):
         Units of each hidden layer; `()` for none.
     activation : {"relu", "tanh", "logistic", "softplus", "identity"}
         Of the hidden layers.
+    network : str or dict, optional
+        A network of other layers, in the place of `hidden_layer_sizes` and `activation`: "conv", "residual" or
+        "recurrent" for rows of X that are square images of one channel, row by row; a network as a line of text, as in
+        "1x8x8: conv 16 3x3 relu, flatten, dense 10"; or a description, as of `Network.description`. Inputs are
+        standardised by channel, "auto" leaves alpha at 1, and there are no `coefs_` and `intercepts_`.
     alpha : float or "auto"
         The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
         begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
@@ -93,6 +97,7 @@ class KFACClassifier(ClassifierMixin, Estimator):
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
+        network: Any = None,
         alpha: float | str = "auto",
         batch_size: int | str = "auto",
         max_iter: int = 100,
@@ -112,6 +117,7 @@ class KFACClassifier(ClassifierMixin, Estimator):
         super().__init__(
             hidden_layer_sizes,
             activation,
+            network=network,
             alpha=alpha,
             batch_size=batch_size,
             max_iter=max_iter,
@@ -185,12 +191,10 @@ class KFACClassifier(ClassifierMixin, Estimator):
             w = self._class_weighted(y, w)
             X, Y, w = self._counted(X, Y, w)
         weights = None if w is None else from_numpy(w, self._inputs.mean)
+        network = self._network(X.shape[1], Y.shape[1], "bernoulli" if multilabel else "categorical")
         if fresh:
-            self._inputs = self._scaling(X, weights)
+            self._inputs = self._scaling(X, weights, network.input)
         cases = Cases.of(X, from_numpy(Y, self._inputs.mean), self._inputs, weights)
-        network = Network(
-            [X.shape[1], *self._hidden(), Y.shape[1]], self.activation, "bernoulli" if multilabel else "categorical"
-        )
         whole = not multilabel and np.bincount(Y.argmax(1)).min() >= 2
         return self._train(network, cases, once=once, stratify=Y.argmax(1) if whole else None)
 

@@ -10,7 +10,6 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import DataConversionWarning
 
 from autodiff.arrays import Array, from_numpy, namespace, to_numpy
-from autodiff.network import Network
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators.base import COLUMN, Estimator
 from kfac_ref.estimators.cases import Cases
@@ -27,6 +26,11 @@ class KFACRegressor(RegressorMixin, Estimator):
         Units of each hidden layer; `()` for none.
     activation : {"relu", "tanh", "logistic", "softplus", "identity"}
         Of the hidden layers.
+    network : str or dict, optional
+        A network of other layers, in the place of `hidden_layer_sizes` and `activation`: "conv", "residual" or
+        "recurrent" for rows of X that are square images of one channel, row by row; a network as a line of text, as in
+        "1x8x8: conv 16 3x3 relu, flatten, dense 10"; or a description, as of `Network.description`. Inputs are
+        standardised by channel, "auto" leaves alpha at 1, and there are no `coefs_` and `intercepts_`.
     alpha : float or "auto"
         The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
         begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
@@ -109,11 +113,11 @@ class KFACRegressor(RegressorMixin, Estimator):
         like = X.data if sparse.issparse(X) else X
         weights = None if w is None else from_numpy(w, like)
         Y = from_numpy(y.reshape(y.shape[0], -1).astype("float64"), like)
+        network = self._network(X.shape[1], Y.shape[1], "gaussian")
         if fresh:
-            self._inputs = self._scaling(X, weights)
+            self._inputs = self._scaling(X, weights, network.input)
             self._one_target = y.ndim == 1
             self._outcomes = Scaling.of(Y, weights) if self.standardize else Scaling.none(Y.shape[1], Y)
-        network = Network([X.shape[1], *self._hidden(), Y.shape[1]], self.activation, "gaussian")
         return self._train(network, Cases.of(X, self._outcomes.apply(Y), self._inputs, weights), once=once)
 
     def predict(self, X: Any) -> Array:
