@@ -39,9 +39,9 @@ def network_of(given: Any, inputs: int, outputs: int, likelihood: str, activatio
                 "as a line of text, as in 1x4x8: conv 8 3x3 relu, flatten, dense 10, says what images they are"
             )
         wanted = networks.named(wanted, (side, side), outputs)
-    wanted, likelihood_ = networks.apart(wanted, likelihood)
     if isinstance(wanted, Mapping):
-        network = described(dict(wanted) | {"likelihood": likelihood_})
+        bare, _ = networks.apart(wanted, likelihood)
+        network = described({"likelihood": likelihood} | dict(bare))  # type: ignore[arg-type]
     else:
         network = Network(wanted, activation, likelihood)
     if network.inputs != inputs:

@@ -30,7 +30,7 @@ from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators import evidence
 from kfac_ref.estimators.architectures import network_of
 from kfac_ref.estimators.cases import Cases, outputs, scaling_of, taken
-from kfac_ref.estimators.few import ExactOfFew
+from kfac_ref.estimators.few import FEW, ExactOfFew
 from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
 from kfac_ref.settings import INVERSES, preset
 from kfac_ref.training.networks import SUITED
@@ -173,7 +173,11 @@ class Estimator(BaseEstimator):
             "xi_max": 0.9,
         }
         if not network.fully_connected:
-            own = {"inverse": self.inverse} | ({} if self.batch_size == "auto" else {"m1": self.batch_size})
+            own: dict[str, Any] = {"inverse": self.inverse} | (
+                {} if self.batch_size == "auto" else {"m1": self.batch_size}
+            )
+            if cases.number <= FEW:  # where all is of all cases
+                own["tau2"] = 1.0
             constants |= SUITED | own | {"lambda0": max(self.damping, SUITED["lambda_min"])}
         return ExactOfFew(network, preset("authors", **constants | (self.settings or {})))
 

@@ -23,8 +23,8 @@ from kfac_ref.training import loop
 def scaling_of(X: Any, weights: Array | None, shape: tuple[int, ...]) -> Scaling:
     """That which standardises X (N, d_0), an array or a sparse matrix of cases of `shape`, by columns or channels;
     cases weighted."""
-    of_columns = mean_variance_axis(X, axis=0, weights=weights) if sparse.issparse(X) else moments(X, weights)
-    return scaling_by_channel(*of_columns, shape)
+    mean, variance = mean_variance_axis(X, axis=0, weights=weights) if sparse.issparse(X) else moments(X, weights)
+    return scaling_by_channel(mean, variance, shape)
 
 
 def taken(x: Any, rows: np.ndarray) -> Any:
