@@ -1,4 +1,7 @@
-"""The objective h(θ) = mean over cases of L(y, f(x, θ)) + (η/2)‖θ‖², its gradient, and the reconstruction error."""
+"""The objective h(θ) = mean over cases of L(y, f(x, θ)) + (η/2)‖θ‖², its gradient, and the reconstruction error.
+
+Where the forward pass has weights w, all means over cases are Σ w_n(·) / Σ w_n.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autodiff.arrays import Array, inner, namespace, read_scalars, to_numpy
+from autodiff.arrays import Array, inner, namespace, read_scalars, require_alike, to_numpy
 from autodiff.likelihoods import TOLERANCE, Likelihood
 from autodiff.network import Network, Parameters
 from autodiff.passes import CHUNK_SIZE, Activities, ForwardPass
@@ -32,11 +35,12 @@ def loss(forward_pass: ForwardPass, Y: Array, eta: float) -> Loss:
 
 def loss_and_gradient(forward_pass: ForwardPass, Y: Array, eta: float) -> tuple[Loss, Parameters]:
     """The same, and ∇h = mean over cases of 𝒟θ + ηθ, by one backward pass (Algorithm 1)."""
-    parameters, m = forward_pass.parameters, forward_pass.cases
+    parameters, m = forward_pass.parameters, forward_pass.total()
     gradient = [eta * W for W in parameters]
 
     def accumulate(rows: slice, activities: Activities, Dz: Array) -> None:
-        for total, part in zip(gradient, forward_pass.pull_back(activities, Dz / m), strict=True):
+        pulled = forward_pass.pull_back(activities, forward_pass.weighted(rows, Dz / m))
+        for total, part in zip(gradient, pulled, strict=True):
             total += part
 
     return _loss(forward_pass, Y, eta, visit=accumulate), gradient
@@ -45,13 +49,19 @@ def loss_and_gradient(forward_pass: ForwardPass, Y: Array, eta: float) -> tuple[
 def _loss(forward_pass: ForwardPass, Y: Array, eta: float, visit: Callable[[slice, Activities, Array], None]) -> Loss:
     xp = namespace(Y)
     likelihood, m = forward_pass.network.likelihood, forward_pass.cases
+    w = forward_pass.weights
+    if w is not None:
+        m = xp.sum(w, dtype=xp.float64)
     parameters = forward_pass.parameters
     h, error, excess = 0.5 * eta * inner(parameters, parameters), 0.0, likelihood.excess(Y)
     for rows, activities in forward_pass.chunks():
         y = Y[rows, :]
         Dz = likelihood.derivative(activities.z, y)
-        h = h + xp.sum(likelihood.loss(activities.z, y), dtype=xp.float64) / m
-        error = error + xp.sum(xp.vecdot(Dz, Dz), dtype=xp.float64) / m
+        losses, errors = likelihood.loss(activities.z, y), xp.vecdot(Dz, Dz)
+        if w is not None:
+            losses, errors = w[rows] * losses, w[rows] * errors
+        h = h + xp.sum(losses, dtype=xp.float64) / m
+        error = error + xp.sum(errors, dtype=xp.float64) / m
         visit(rows, activities, Dz)
     return Loss(h, error, excess)
 
@@ -62,6 +72,26 @@ def require_finite(X: Array, Y: Array) -> None:
         host = to_numpy(x)
         for i, j in np.argwhere(~np.isfinite(host))[:1]:
             raise ValueError(f"{name}[{i}, {j}] is {host[i, j]}, expected finite numbers")
+
+
+def check_weights(weights: Array | None, cases: int, like: Array, *parts: int) -> None:
+    """TypeError unless weights of cases are None or an array like `like`; ValueError unless they are (cases,), finite,
+    ≥ 0, and not all 0, nor those of the first n cases for any n in `parts`. It brings their sums to the host."""
+    if weights is None:
+        return
+    require_alike(weights, like, "weights")
+    if tuple(weights.shape) != (cases,):
+        raise ValueError(f"weights has shape {tuple(weights.shape)}, expected {(cases,)}: one for each case")
+    xp, counts = namespace(weights), (cases, *parts)
+    least, *sums = read_scalars(xp.min(weights), *(xp.sum(weights[:n]) for n in counts))
+    if not (least >= 0 and np.isfinite(sums[0])):
+        host = to_numpy(weights)
+        n = int(np.argmin(np.isfinite(host) & (host >= 0)))
+        raise ValueError(f"weights[{n}] is {host[n]}, expected finite numbers ≥ 0, with a finite sum")
+    for n, total in zip(counts, sums, strict=True):
+        if not total > 0:
+            which = "all" if n == cases else f"those of the first {n} cases, of which curvature is the mean,"
+            raise ValueError(f"weights: {which} are 0, expected a positive one among them")
 
 
 def require_sound(likelihood: Likelihood, X: Array, Y: Array, h: float, excess: float) -> None:
@@ -92,23 +122,32 @@ class Evaluation:
 
 
 def evaluate(
-    network: Network, parameters: Parameters, X: Array, Y: Array, eta: float = 0.0, chunk_size: int = CHUNK_SIZE
+    network: Network,
+    parameters: Parameters,
+    X: Array,
+    Y: Array,
+    eta: float = 0.0,
+    chunk_size: int = CHUNK_SIZE,
+    weights: Array | None = None,
 ) -> Evaluation:
     """Evaluate a network on X (N, d_0) with targets Y (N, d_ℓ), at most EVALUATED cases at once.
 
-    ValueError or TypeError where these do not fit.
+    With `weights` (N,) the means are weighted. ValueError or TypeError where these do not fit.
     """
     network.check_parameters(parameters)
     network.check_batch(X, Y, parameters[0])
+    check_weights(weights, X.shape[0], parameters[0])
     xp, mistakes = namespace(X), network.likelihood.mistakes
     wrong = []
 
     def count(rows: slice, activities: Activities, Dz: Array) -> None:
         if mistakes is not None:
-            wrong.append(xp.sum(xp.astype(mistakes(activities.z, Y[rows, :]), xp.float64)))
+            found = xp.astype(mistakes(activities.z, Y[rows, :]), xp.float64)
+            wrong.append(xp.sum(found if weights is None else found * weights[rows]))
 
-    value = _loss(ForwardPass(network, parameters, X, min(chunk_size, EVALUATED)), Y, eta, visit=count)
+    forward_pass = ForwardPass(network, parameters, X, min(chunk_size, EVALUATED), weights)
+    value = _loss(forward_pass, Y, eta, visit=count)
     h, error, excess, *counts = (float(x) for x in read_scalars(value.h, value.error, value.excess, *wrong))
     require_sound(network.likelihood, X, Y, h, excess)
     constant = network.likelihood.constant(network.outputs)
-    return Evaluation(h + constant, error, sum(counts) / X.shape[0] if mistakes else None)
+    return Evaluation(h + constant, error, sum(counts) / float(forward_pass.total()) if mistakes else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from autodiff.arrays import Array, namespace
 from autodiff.layers import Closing, Layer, Opening, Tape
@@ -132,12 +133,23 @@ class ForwardPass:
     A batch that fits in one chunk is passed forward once and its activities are shared by all who ask; a larger one is
     passed forward again each time, so that memory does not grow with the batch. A chunk has at most `chunk_size` cases,
     and no more than leave KEPT numbers for the other passes.
+
+    With `weights` w (m,), all ≥ 0, a mean over cases is Σ w_n(·) / Σ w_n for all who ask: a case of weight 2 counts as
+    two. They are to be of the library, dtype and device of X.
     """
 
-    def __init__(self, network: Network, parameters: Parameters, X: Array, chunk_size: int = CHUNK_SIZE) -> None:
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        X: Array,
+        chunk_size: int = CHUNK_SIZE,
+        weights: Array | None = None,
+    ) -> None:
         self.network = network
         self.parameters = parameters
         self.X = X
+        self.weights = weights
         self.chunk_size = max(min(chunk_size, KEPT // network.kept), 1)
         self._whole: Activities | None = None
 
@@ -145,6 +157,20 @@ class ForwardPass:
     def cases(self) -> int:
         """The number of cases in the batch."""
         return self.X.shape[0]
+
+    def total(self, cases: int | None = None) -> Any:
+        """Σ w_n of the first `cases` cases (default: all), what sums over them are divided by; without weights their
+        number."""
+        cases = self.cases if cases is None else cases
+        return cases if self.weights is None else namespace(self.weights).sum(self.weights[:cases])
+
+    def weighted(self, rows: slice, x: Array) -> Array:
+        """w_n x_n of these rows, x (…, m, d): for what is summed over cases. Without weights x itself."""
+        return x if self.weights is None else x * self.weights[rows, None]
+
+    def root_weighted(self, rows: slice, x: Array) -> Array:
+        """√w_n x_n, for what enters sums over cases squared."""
+        return x if self.weights is None else x * namespace(self.weights).sqrt(self.weights[rows, None])
 
     def chunks(self, cases: int | None = None) -> Iterator[tuple[slice, Activities]]:
         """(rows, activities) for chunk after chunk of the first `cases` cases (default: all)."""
@@ -162,7 +188,7 @@ class ForwardPass:
         """The same batch in chunks of at most `chunk_size` cases (at least 1); itself where they are no smaller."""
         if chunk_size >= min(self.cases, self.chunk_size):
             return self
-        return ForwardPass(self.network, self.parameters, self.X, max(chunk_size, 1))
+        return ForwardPass(self.network, self.parameters, self.X, max(chunk_size, 1), self.weights)
 
     @property
     def together(self) -> int:

@@ -88,7 +88,7 @@ class SGD:
         s, k = self.settings, state.k + 1
         mu = momentum(k, s.mu_max)
         ahead = [W + mu * v for W, v in zip(state.parameters, state.velocity, strict=True)]
-        forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size)
+        forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size, batch.weights)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
         velocity = [mu * v - s.learning_rate * g for v, g in zip(state.velocity, gradient, strict=True)]
         parameters = [W + v for W, v in zip(state.parameters, velocity, strict=True)]
@@ -160,7 +160,7 @@ class NaturalGradient:
         """
         check_input(self.network, state.parameters, batch)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
+        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
 
         # Δ, and M along it

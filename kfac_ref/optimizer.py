@@ -112,7 +112,7 @@ class KFAC:
         ----------
         state : State
         batch : Batch
-            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters.
+            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters; optionally weights (m,).
         sampled : array (⌈τ₁m⌉, d_ℓ), optional
             Targets for the factors, instead of drawing them from the model.
 
@@ -121,14 +121,15 @@ class KFAC:
         Diverged
             If h becomes NaN or infinite; `state` is as it was.
         ValueError
-            If shapes do not fit, X or Y is not finite, Y is outside the likelihood's range, or a damped factor is not
-            positive definite with any candidate for γ.
+            If shapes do not fit, X or Y is not finite, Y is outside the likelihood's range, a weight is negative or all
+            are 0 of the cases, or of the first ⌈τ₁m⌉ or ⌈τ₂m⌉ of them, or a damped factor is not positive definite with
+            any candidate for γ.
         TypeError
-            If X, Y or `sampled` are not arrays of the library, dtype and device of the parameters.
+            If X, Y, weights or `sampled` are not arrays of the library, dtype and device of the parameters.
         """
-        check_input(self.network, state.parameters, batch)
+        check_input(self.network, state.parameters, batch, self.settings.tau1, self.settings.tau2)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size)
+        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights)
 
         # 1. the gradient
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
@@ -257,7 +258,7 @@ def measured_ratio(
     network: Network, parameters: Parameters, batch: Batch, settings: CommonSettings, before: float, model_change: float
 ) -> float:
     """ρ of the step to `parameters` from where h was `before`, on the same mini-batch (§6.5)."""
-    after = loss(ForwardPass(network, parameters, batch.X, settings.chunk_size), batch.Y, settings.eta)
+    after = loss(ForwardPass(network, parameters, batch.X, settings.chunk_size, batch.weights), batch.Y, settings.eta)
     return reduction_ratio(before, float(read_scalars(after.h)[0]), model_change)
 
 
@@ -290,6 +291,6 @@ def _usable(
         damping.require_positive_definite(pivots[max(gammas)], max(gammas))
     directions = [*usable, *range(len(gammas), len(products.slopes))]
     if not all(np.all(np.isfinite(p[directions])) for p in (products.slopes, np.diag(products.forms))):
-        require_finite(*batch)
+        require_finite(batch.X, batch.Y)
         raise Diverged(f"iteration {k}: the quadratic model of the objective is not finite")
     return usable

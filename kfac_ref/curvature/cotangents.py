@@ -1,7 +1,8 @@
 """𝒟z = dL/dz under the three distributions of y: the model's own, exactly or sampled, and the data's (§2).
 
 Each function returns `Cotangents`, whose second moments over y are what F and the factors G are made of. The first two
-belong to the Fisher, the last to the empirical Fisher, which is a different matrix.
+belong to the Fisher, the last to the empirical Fisher, which is a different matrix. Where the forward pass has weights
+w, each 𝒟z is multiplied by √w, as what it is for is of second order in it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def exact(forward_pass: ForwardPass) -> Cotangents:
         identity = xp.eye(d, dtype=z.dtype, device=device(z))
         for start in range(0, d, step):
             e = identity[start : min(start + step, d), :]
-            yield root(z, xp.broadcast_to(e[:, None, :], (e.shape[0], *z.shape)))
+            yield forward_pass.root_weighted(rows, root(z, xp.broadcast_to(e[:, None, :], (e.shape[0], *z.shape))))
 
     return columns
 
@@ -40,7 +41,7 @@ def empirical(forward_pass: ForwardPass, Y: Array) -> Cotangents:
     derivative = forward_pass.network.likelihood.derivative
 
     def given(rows: slice, z: Array) -> Iterator[Array]:
-        yield derivative(z, Y[rows, :])[None, ...]
+        yield forward_pass.root_weighted(rows, derivative(z, Y[rows, :])[None, ...])
 
     return given
 
@@ -64,6 +65,7 @@ def sampled(forward_pass: ForwardPass, samples: int, key: Sequence[int]) -> Cota
         for start in range(0, samples, step):
             draw = range(start, min(start + step, samples))
             targets = (likelihood.sample_with(z, noise(s)[rows, ...]) for s in draw)
-            yield namespace(z).stack([likelihood.derivative(z, y) for y in targets])
+            stacked = namespace(z).stack([likelihood.derivative(z, y) for y in targets])
+            yield forward_pass.root_weighted(rows, stacked)
 
     return draws

@@ -40,14 +40,15 @@ def kronecker_error(forward_pass: ForwardPass, i: int, j: int) -> KroneckerError
         if not forward_pass.network.has_one_row(layer):
             kind = forward_pass.network.weighted[layer - 1].kind
             raise ValueError(f"layer {layer} ({kind}) has several rows for a case, or none; §3.1 is about one row")
-    xp, N = namespace(forward_pass.X), forward_pass.cases
+    xp, N = namespace(forward_pass.X), forward_pass.total()
     m_a: Array = 0.0
     m_b = m_ab = m_gg = m_agg = m_bgg = m_a
-    for activities, moments in fisher.case_moments(forward_pass, cotangents.exact(forward_pass), [(i, j)]):
+    for rows, activities, moments in fisher.case_moments(forward_pass, cotangents.exact(forward_pass), [(i, j)]):
         a, b, gg = activities.rows(i), activities.rows(j), moments[i, j]
         flat = xp.reshape(gg, (gg.shape[0], -1))
-        m_a, m_b = m_a + xp.sum(a, axis=0) / N, m_b + xp.sum(b, axis=0) / N
-        m_ab, m_gg = m_ab + a.T @ b / N, m_gg + xp.sum(gg, axis=0) / N
+        w_a, w_b = forward_pass.weighted(rows, a), forward_pass.weighted(rows, b)
+        m_a, m_b = m_a + xp.sum(w_a, axis=0) / N, m_b + xp.sum(w_b, axis=0) / N
+        m_ab, m_gg = m_ab + w_a.T @ b / N, m_gg + xp.sum(gg, axis=0) / N
         m_agg = m_agg + xp.reshape(a.T @ flat, (-1, *gg.shape[1:])) / N
         m_bgg = m_bgg + xp.reshape(b.T @ flat, (-1, *gg.shape[1:])) / N
     block = fisher.block(forward_pass, i, j)

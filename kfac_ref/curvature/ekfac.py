@@ -70,7 +70,7 @@ def diagonal(forward_pass: ForwardPass, basis: Eigenbasis, targets: Array | None
                 else:
                     layer, tape = activities.weighted()[i - 1]
                     squares = xp.sum((U_G.T @ layer.case_gradients(tape, g[i - 1]) @ U_A) ** 2, axis=(0, 1))
-                total[i - 1] = total[i - 1] + squares / forward_pass.cases
+                total[i - 1] = total[i - 1] + squares / forward_pass.total()
     return total
 
 

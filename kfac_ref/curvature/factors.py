@@ -8,12 +8,14 @@ of one of two kinds (Eschenhagen et al. 2023), and no others:
 * reduce: Ā = E[ā āᵀ] with ā = (1/T) Σ_t ā_t, and G = E[g gᵀ] with g = Σ_t g_t.
 
 A layer with weights and no rows, as a normalisation, has a small block of F, E[vec(𝒟W) vec(𝒟W)ᵀ], in their place.
+Where the forward pass has weights of cases, all means over cases are weighted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from autodiff.arrays import Array, combination, device, namespace
 from autodiff.layers import Layer, Tape
@@ -115,7 +117,10 @@ def estimate(
         Of layers with shared weights or without rows.
     """
     derivative = forward_pass.network.likelihood.derivative
-    Dz: Cotangents = lambda rows, z: iter([derivative(z, sample(rows, z))])  # noqa: E731
+
+    def Dz(rows: slice, z: Array) -> Iterator[Array]:
+        yield forward_pass.root_weighted(rows, derivative(z, sample(rows, z)))
+
     return _second_moments(forward_pass, Dz, cases, 1, 2 if tridiagonal else 1, kinds)
 
 
@@ -159,7 +164,7 @@ def _second_moments(
     forward_pass: ForwardPass, Dz: Cotangents, cases: int, samples: int, reach: int, kinds: Kinds
 ) -> Factors:
     """The blocks (i, j), i ≤ j < i + reach, of the first `cases` cases; G's are means over cases and samples."""
-    network = forward_pass.network
+    network, total = forward_pass.network, forward_pass.total(cases)
     layers = range(1, network.layers + 1)
     one_row = {i for i in layers if network.has_one_row(i)}
     within = [(i, j) for i in layers for j in layers if i <= j < i + reach]
@@ -171,33 +176,43 @@ def _second_moments(
         weighted = activities.weighted()
         for i, j in pairs:
             if i != j:
-                _add(A, (i - 1, j - 1), activities.rows(i).T @ activities.rows(j), cases)
+                a = forward_pass.weighted(rows, activities.rows(i))
+                _add(A, (i - 1, j - 1), a.T @ activities.rows(j), total)
             elif network.weighted[i - 1].kronecker:
-                _add(A, (i - 1, i - 1), _activities_moment(*weighted[i - 1], kinds), cases)
+                root = None if forward_pass.weights is None else forward_pass.weights[rows] ** 0.5
+                _add(A, (i - 1, i - 1), _activities_moment(*weighted[i - 1], kinds, root), total)
         for piece in Dz(rows, activities.z):
             g = forward_pass.backward(activities, piece)
             for i, j in pairs:
                 layer = network.weighted[i - 1]
                 if not layer.kronecker:
                     D = forward_pass.case_gradients(activities, g, i)
-                    _add(full, (i, i), _outer(D, D), cases * samples)
+                    _add(full, (i, i), _outer(D, D), total * samples)
                 elif kinds.sharing == "reduce" and i == j:
                     summed = _locations_summed(layer, g[i - 1])
-                    _add(G, (i, i), _outer(summed, summed), cases * samples)
+                    _add(G, (i, i), _outer(summed, summed), total * samples)
                 else:
-                    _add(G, (i, j), _outer(g[i - 1], g[j - 1]), cases * samples)
+                    _add(G, (i, j), _outer(g[i - 1], g[j - 1]), total * samples)
     if kinds.full == "diagonal":
         full = {index: _diagonal_alone(block) for index, block in full.items()}
     return Factors(A, G, full=full)
 
 
-def _activities_moment(layer: Layer, tape: Tape, kinds: Kinds) -> Array:
-    """Σ over cases of (1/T) Σ_t ā_t ā_tᵀ, or of the outer product of the mean over t."""
+def _activities_moment(layer: Layer, tape: Tape, kinds: Kinds, root: Array | None) -> Array:
+    """Σ over cases of (1/T) Σ_t ā_t ā_tᵀ, or of the outer product of the mean over t; cases times √w squared."""
     if kinds.sharing == "reduce" and layer.locations > 1:
         a = _locations_summed(layer, layer.rows(tape)) / layer.locations
+        a = a if root is None else a * root[:, None]
         return a.T @ a
-    moment = layer.moment(tape)
+    moment = layer.moment(tape) if root is None else _weighted_moment(layer, layer.rows(tape), root)
     return moment if layer.locations == 1 else moment / layer.locations
+
+
+def _weighted_moment(layer: Layer, rows: Array, root: Array) -> Array:
+    """Σ w ā āᵀ over cases and locations, from the rows (m·T, p) and √w (m,)."""
+    reshape = namespace(rows).reshape
+    a = reshape(rows, (-1, layer.locations, rows.shape[-1])) * root[:, None, None]
+    return _outer(a, a)
 
 
 def _locations_summed(layer: Layer, rows: Array) -> Array:
@@ -214,9 +229,9 @@ def _outer(left: Array, right: Array) -> Array:
     return reshape(left, (-1, left.shape[-1])).T @ reshape(right, (-1, right.shape[-1]))
 
 
-def _add(blocks: Blocks, index: tuple[int, int], total: Array, count: int) -> None:
-    """Add total/count to the block."""
-    part = total / count
+def _add(blocks: Blocks, index: tuple[int, int], summed: Array, total: Any) -> None:
+    """Add summed/total to the block."""
+    part = summed / total
     blocks[index] = blocks[index] + part if index in blocks else part
 
 

@@ -1,8 +1,9 @@
 """The Fisher F = E[𝒟θ 𝒟θᵀ] = E_x[Jᵀ F_R J], targets from the model's own distribution (§2, App. C).
 
-Products and forms are by passes alone; the dense matrix and its blocks are for small networks. θ is [vec W_1; …;
-vec W_ℓ], vec stacks columns, and all are means over cases. With the data's targets in place of the model's the matrix
-is the *empirical* Fisher, another one, and is had by the argument or the name that says so.
+Products and forms are by passes alone; the dense matrix and its blocks are for small networks. θ is [vec W_1; …; vec
+W_ℓ], vec stacks columns, and all are means over cases, weighted where the forward pass has weights. With the data's
+targets in place of the model's the matrix is the *empirical* Fisher, another one, and is had by the argument or the
+name that says so.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ def quadratic_forms(forward_pass: ForwardPass, directions: Sequence[Parameters],
     cases = forward_pass.cases if cases is None else cases
     likelihood = forward_pass.network.likelihood
     total: Array = 0.0
-    for _, activities in forward_pass.chunks(cases):
+    for rows, activities in forward_pass.chunks(cases):
         J = forward_pass.forward_mode(activities, directions)
         xp = namespace(J)
         left = xp.reshape(J, (len(directions), -1))
-        right = xp.reshape(likelihood.fisher_product(activities.z, J), (len(directions), -1))
+        curved = forward_pass.weighted(rows, likelihood.fisher_product(activities.z, J))
+        right = xp.reshape(curved, (len(directions), -1))
         total = total + xp.astype(left @ right.T, xp.float64)
-    return total / cases
+    total_weight = forward_pass.total(cases)
+    return total / (total_weight if forward_pass.weights is None else xp.astype(total_weight, xp.float64))
 
 
 def product(forward_pass: ForwardPass, v: Parameters, cases: int | None = None) -> Parameters:
@@ -89,7 +92,7 @@ def _products(
     forward_pass: ForwardPass, directions: Sequence[Parameters], cases: int, targets: Array | None
 ) -> list[Array]:
     """FV for r directions: for each layer (r, d_i, d_{i−1}+1)."""
-    likelihood = forward_pass.network.likelihood
+    likelihood, divisor = forward_pass.network.likelihood, forward_pass.total(cases)
     total: list[Array] = []
     for rows, activities in forward_pass.chunks(cases):
         z, Jv = activities.z, forward_pass.forward_mode(activities, directions)
@@ -98,7 +101,8 @@ def _products(
         else:  # 𝒟z 𝒟zᵀ of the data's targets in place of F_R
             Dz = likelihood.derivative(z, targets[rows, :])
             curved = Dz * namespace(z).vecdot(Dz, Jv)[..., None]
-        parts = [part / cases for part in forward_pass.pull_back(activities, curved)]
+        pulled = forward_pass.pull_back(activities, forward_pass.weighted(rows, curved))
+        parts = [part / divisor for part in pulled]
         total = [t + part for t, part in zip(total, parts, strict=True)] if total else parts
     return total
 
@@ -158,11 +162,11 @@ def _blocks_by_moments(
     """From E[g gᵀ | x] of each case: for layers whose 𝒟W is g āᵀ."""
     xp, shapes = namespace(forward_pass.X), forward_pass.network.shapes
     sums: dict[tuple[int, int], Array] = {}
-    for activities, moments in case_moments(forward_pass, Dz, pairs):
+    for _, activities, moments in case_moments(forward_pass, Dz, pairs):
         for (i, j), gg in moments.items():
             a, b = activities.rows(i), activities.rows(j)
             aa = xp.reshape(a[:, :, None] * b[:, None, :], (a.shape[0], -1))
-            part = aa.T @ xp.reshape(gg, (a.shape[0], -1)) / forward_pass.cases
+            part = aa.T @ xp.reshape(gg, (a.shape[0], -1)) / forward_pass.total()
             sums[i, j] = sums[i, j] + part if (i, j) in sums else part
     # entries [a, b, g, h] of ā_{i−1}, ā_{j−1}, g_i, g_j, put where A⊗G has them
     return {
@@ -186,15 +190,16 @@ def _blocks_by_derivatives(
                 one = [g_i[r, ...] for g_i in g]
                 D = {i: forward_pass.case_gradients(activities, one, i) for i in wanted}
                 for i, j in pairs:
-                    part = D[i].T @ D[j] / forward_pass.cases
+                    part = D[i].T @ D[j] / forward_pass.total()
                     sums[i, j] = sums[i, j] + part if (i, j) in sums else part
     return sums
 
 
 def case_moments(
     forward_pass: ForwardPass, Dz: Cotangents, pairs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Activities, dict[tuple[int, int], Array]]]:
-    """E[g_i g_jᵀ | x] of each case, (m, d_i, d_j), for pairs of layers (i, j), and the activities of these cases.
+) -> Iterator[tuple[slice, Activities, dict[tuple[int, int], Array]]]:
+    """E[g_i g_jᵀ | x] of each case times its weight, (m, d_i, d_j), for pairs of layers (i, j), with these
+    cases' rows and activities.
 
     The layers have one row for each case. The cases come in chunks small enough for their products ā_{i−1} ⊗ ā_{j−1}
     and g_i ⊗ g_j.
@@ -210,7 +215,7 @@ def case_moments(
             for i, j in pairs:
                 part = permute(g[i - 1], (1, 2, 0)) @ permute(g[j - 1], (1, 0, 2))
                 moments[i, j] = moments[i, j] + part if (i, j) in moments else part
-        yield activities, moments
+        yield rows, activities, moments
 
 
 # --- Monte Carlo -----------------------------------------------------------------------------------------------------
@@ -252,9 +257,9 @@ def monte_carlo(forward_pass: ForwardPass, samples: int, key: Sequence[int], V: 
                 DV = D if V is None else D @ V
                 first = first + xp.matrix_transpose(D) @ DV
                 second = second + xp.reshape(D**2, (-1, P)).T @ xp.reshape(DV**2, (-1, k))
-        mean = mean + xp.sum(first, axis=0) / samples / forward_pass.cases
+        mean = mean + xp.sum(first, axis=0) / samples / forward_pass.total()
         variance = variance + (second - xp.sum(first**2, axis=0) / samples) / (samples - 1)
-    return Estimate(mean, xp.sqrt(arrays.positive_part(variance) / samples) / forward_pass.cases)
+    return Estimate(mean, xp.sqrt(arrays.positive_part(variance) / samples) / forward_pass.total())
 
 
 def _derivatives(forward_pass: ForwardPass, activities: Activities, g: Sequence[Array]) -> Array:

@@ -25,9 +25,9 @@ class Rows:
     """An estimate of the factors, a_iᵀ a_j of Ā_{i,j} and g_iᵀ g_j of G_{i,j}."""
 
     a: list[Array]
-    """ā_0 … ā_{ℓ−1}, each (n, d_i+1), divided by √n."""
+    """ā_0 … ā_{ℓ−1}, each (n, d_i+1), divided by √n; with weights times √(w/Σw)."""
     g: list[Array]
-    """g_1 … g_ℓ, each (n, d_i), divided by √n."""
+    """g_1 … g_ℓ, each (n, d_i), likewise."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,13 @@ def average(
 
 def _rows(forward_pass: ForwardPass, sample: Callable[[slice, Array], Array], cases: int) -> Rows:
     """What `factors.estimate` makes of these arguments, as rows."""
-    scale, derivative = 1 / math.sqrt(cases), forward_pass.network.likelihood.derivative
+    root = math.sqrt(cases) if forward_pass.weights is None else forward_pass.total(cases) ** 0.5
+    scale, derivative = 1 / root, forward_pass.network.likelihood.derivative
     a, g = [], []
     for rows, activities in forward_pass.chunks(cases):
-        a.append(activities.a)
-        g.append(forward_pass.backward(activities, scale * derivative(activities.z, sample(rows, activities.z))))
+        a.append([forward_pass.root_weighted(rows, x) for x in activities.a])
+        Dz = scale * derivative(activities.z, sample(rows, activities.z))
+        g.append(forward_pass.backward(activities, forward_pass.root_weighted(rows, Dz)))
 
     def joined(parts: tuple[Array, ...]) -> Array:
         return parts[0] if len(parts) == 1 else namespace(*parts).concat(parts)

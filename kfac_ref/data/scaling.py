@@ -17,11 +17,10 @@ class Scaling:
     """(d,): the columns' standard deviations; 1 for a column that is constant but for rounding."""
 
     @classmethod
-    def of(cls, X: Array) -> Scaling:
-        """That which standardises the columns of X (N, d); in X's library and dtype."""
-        xp = namespace(X)
-        mean = xp.mean(X, axis=0)
-        return cls.from_moments(mean, xp.mean((X - mean) ** 2, axis=0))
+    def of(cls, X: Array, weights: Array | None = None) -> Scaling:
+        """That which standardises the columns of X (N, d), cases weighted with `weights` (N,); in X's library and
+        dtype."""
+        return cls.from_moments(*moments(X, weights))
 
     @classmethod
     def from_moments(cls, mean: Array, variance: Array) -> Scaling:
@@ -45,3 +44,14 @@ class Scaling:
     def undo(self, Z: Array) -> Array:
         """The reverse."""
         return Z * self.scale + self.mean
+
+
+def moments(X: Array, weights: Array | None = None) -> tuple[Array, Array]:
+    """Mean and variance (d,) of each column of X (N, d), cases weighted with `weights` (N,)."""
+    xp = namespace(X)
+    if weights is None:
+        mean = xp.mean(X, axis=0)
+        return mean, xp.mean((X - mean) ** 2, axis=0)
+    share = (weights / xp.sum(weights))[:, None]
+    mean = xp.sum(share * X, axis=0)
+    return mean, xp.sum(share * (X - mean) ** 2, axis=0)

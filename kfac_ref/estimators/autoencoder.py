@@ -8,7 +8,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from autodiff.arrays import Array, namespace
+from autodiff.arrays import Array, from_numpy, namespace
 from autodiff.network import Network
 from autodiff.passes import forward
 from kfac_ref.data.scaling import Scaling
@@ -77,9 +77,9 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
     """
 
     _takes_sparse = False
-    _parameter_constraints: ClassVar[dict[str, Any]] = Estimator._parameter_constraints | {
-        "likelihood": [StrOptions({"gaussian", "bernoulli"})]
-    }
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        name: allowed for name, allowed in Estimator._parameter_constraints.items() if name != "network"
+    } | {"likelihood": [StrOptions({"gaussian", "bernoulli"})]}
 
     def __init__(
         self,
@@ -123,20 +123,24 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
         self.likelihood = likelihood
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None) -> KFACAutoencoder:
-        """Fit the network to X (N, features); y is ignored."""
-        return self._fit(X, once=False)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KFACAutoencoder:
+        """Fit the network to X (N, features); y is ignored. A case of `sample_weight` (N,) 2 counts as two."""
+        return self._fit(X, sample_weight, once=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any = None) -> KFACAutoencoder:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KFACAutoencoder:
         """One iteration, on a mini-batch of these cases (all of them up to `batch_size`)."""
-        return self._fit(X, once=True)
+        return self._fit(X, sample_weight, once=True)
 
-    def _fit(self, X: Any, once: bool) -> KFACAutoencoder:
+    def _fit(self, X: Any, sample_weight: Any, once: bool) -> KFACAutoencoder:
         fresh = not self._goes_on(once)
         X = self._checked(X, reset=fresh)
+        X, _, w = self._counted(X, X, self._weights(sample_weight, X))
+        weights = None if w is None else from_numpy(w, X)
         if fresh:
-            self._inputs = self._scaling(X) if self.likelihood == "gaussian" else Scaling.none(X.shape[1], X)
+            self._inputs = (
+                self._scaling(X, weights, X.shape[1:]) if self.likelihood == "gaussian" else Scaling.none(X.shape[1], X)
+            )
         X = self._inputs.apply(X)
         hidden = self._hidden()
         if not hidden:
@@ -146,7 +150,7 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
         self._code = len(hidden)
         activations[self._code - 1] = "identity"
         self._n_features_out = hidden[-1]
-        return self._train(Network(sizes, activations, self.likelihood), Cases(X, X, None), once=once)
+        return self._train(Network(sizes, activations, self.likelihood), Cases(X, X, None, weights), once=once)
 
     def transform(self, X: Any) -> Array:
         """The codes (N, code) of X (N, features)."""
@@ -171,15 +175,21 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
         z = forward(decoder, W[self._code :], codes).z
         return self._inputs.undo(decoder.likelihood.mean(z))
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """R² of the reconstruction: the fraction of the variance of X (N, features), over all columns, that is kept.
 
-        y is ignored.
+        y is ignored; cases may have a `sample_weight` (N,).
         """
         codes = self._code_of(X, "score")
         X = self._like(self._checked(X, reset=False), codes, "score")
         xp = namespace(X)
-        rest, whole = X - self.inverse_transform(codes), X - xp.mean(X, axis=0)
+        w = self._weights(sample_weight, X)
+        if w is None:
+            rest, whole = X - self.inverse_transform(codes), X - xp.mean(X, axis=0)
+        else:
+            root = xp.sqrt(from_numpy(w, X))[:, None]
+            mean = xp.sum(root**2 * X, axis=0) / xp.sum(root**2)
+            rest, whole = root * (X - self.inverse_transform(codes)), root * (X - mean)
         return 1 - float(xp.sum(rest**2)) / float(xp.sum(whole**2))
 
     def __sklearn_tags__(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral, Real
@@ -17,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from autodiff import arrays
 from autodiff.activations import ACTIVATIONS
@@ -27,9 +28,12 @@ from autodiff.objective import evaluate
 from kfac_ref import machine
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators import evidence
-from kfac_ref.estimators.cases import Cases, outputs, scaling_of
+from kfac_ref.estimators.architectures import network_of
+from kfac_ref.estimators.cases import Cases, outputs, scaling_of, taken
+from kfac_ref.estimators.few import FEW, ExactOfFew
 from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
 from kfac_ref.settings import INVERSES, preset
+from kfac_ref.training.networks import SUITED
 from kfac_ref.training.stopping import Patience, Plateau
 
 COLUMN = "A column-vector y was passed when a 1d array was expected."
@@ -60,6 +64,7 @@ class Estimator(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "network": [str, Mapping, None],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -81,6 +86,7 @@ class Estimator(BaseEstimator):
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
+        network: Any = None,
         alpha: float | str = "auto",
         batch_size: int | str = "auto",
         max_iter: int = 100,
@@ -98,6 +104,7 @@ class Estimator(BaseEstimator):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.network = network
         self.alpha = alpha
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -122,10 +129,15 @@ class Estimator(BaseEstimator):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return [int(d) for d in hidden]
 
-    def _scaling(self, X: Any) -> Scaling:
-        """The scaling of inputs X: to mean 0 and variance 1, or none."""
+    def _network(self, inputs: int, outputs: int, likelihood: str) -> Network:
+        if self.network is not None:
+            return network_of(self.network, inputs, outputs, likelihood, self.activation)
+        return Network([inputs, *self._hidden(), outputs], self.activation, likelihood)
+
+    def _scaling(self, X: Any, weights: Any, shape: tuple[int, ...]) -> Scaling:
+        """The scaling of inputs X, cases of `shape`: to mean 0 and variance 1, or none."""
         if self.standardize:
-            return scaling_of(X)
+            return scaling_of(X, weights, shape)
         return Scaling.none(X.shape[1], X.data if sparse.issparse(X) else X)
 
     def _goes_on(self, once: bool = False) -> bool:
@@ -135,11 +147,11 @@ class Estimator(BaseEstimator):
     def _begin(self, network: Network, cases: Cases) -> None:
         """New parameters and a new optimizer."""
         alpha = 1.0 if isinstance(self.alpha, str) else self.alpha
-        self._kfac = self._optimizer(network, alpha, cases.number)
+        self._kfac = self._optimizer(network, alpha, cases)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         parameters = glorot_initialisation(network, seed)
         rng = np.random.default_rng([seed, BIASES])
-        for W in parameters[:-1]:
+        for W in parameters[:-1] if network.fully_connected else []:
             # kinks apart from each other: with biases of 0 all of them begin in one point
             bound = SPREAD * np.sqrt(6.0 / (W.shape[0] + W.shape[1] - 1))
             W[:, -1] = rng.uniform(-bound, bound, W.shape[0])
@@ -148,19 +160,26 @@ class Estimator(BaseEstimator):
         self.loss_curve_ = []
         self.validation_scores_ = None
 
-    def _optimizer(self, network: Network, alpha: float, cases: int) -> KFAC:
+    def _optimizer(self, network: Network, alpha: float, cases: Cases) -> KFAC:
         constants: dict[str, Any] = {
-            "eta": alpha / cases,
+            "eta": alpha / cases.total,
             "inverse": self.inverse,
             "lambda0": self.damping,
-            "m1": min(max(cases // PART, FEWEST), MOST) if self.batch_size == "auto" else self.batch_size,
+            "m1": min(max(cases.number // PART, FEWEST), MOST) if self.batch_size == "auto" else self.batch_size,
             "full_batch_at": None,
             "tau1": 0.25,
             "tau2": 1.0,
             "average_from": 1,
             "xi_max": 0.9,
         }
-        return KFAC(network, preset("authors", **constants | (self.settings or {})))
+        if not network.fully_connected:
+            own: dict[str, Any] = {"inverse": self.inverse} | (
+                {} if self.batch_size == "auto" else {"m1": self.batch_size}
+            )
+            if cases.number <= FEW:  # where all is of all cases
+                own["tau2"] = 1.0
+            constants |= SUITED | own | {"lambda0": max(self.damping, SUITED["lambda_min"])}
+        return ExactOfFew(network, preset("authors", **constants | (self.settings or {})))
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -182,7 +201,7 @@ class Estimator(BaseEstimator):
             # what only a next iteration needs is as large as several networks
             self._state = refreshed(replace(self._state, delta=None, factors=None))
         del self._sound
-        self._publish(cases.number)
+        self._publish(cases.total)
         return self
 
     def _require_same(self, network: Network) -> None:
@@ -230,13 +249,14 @@ class Estimator(BaseEstimator):
         network = self._kfac.network
         return record.h - network.likelihood.constant(network.outputs)
 
-    def _decay_set(self, record: Record, Y: arrays.Array) -> bool:
+    def _decay_set(self, record: Record, cases: Cases) -> bool:
         """Whether η was set anew, by what the data say, after this iteration."""
-        if self.alpha != "auto" or record.k != evidence.AT:
+        fixed = self.alpha != "auto" or not self._kfac.network.fully_connected
+        if fixed or record.k != evidence.AT:
             return False
         network, eta = self._kfac.network, self._kfac.settings.eta
-        alpha = evidence.alpha(network, self._state, record.error, Y, eta * Y.shape[0])
-        self._kfac = self._optimizer(network, alpha, Y.shape[0])
+        alpha = evidence.alpha(network, self._state, record.error, cases.Y, eta * cases.total, cases.weights)
+        self._kfac = self._optimizer(network, alpha, cases)
         return True
 
     def _until_flat(self, cases: Cases) -> None:
@@ -246,26 +266,26 @@ class Estimator(BaseEstimator):
             record = self._iterate(cases)
             if record is None or plateau.reached(self._loss(record)):
                 return
-            if self._decay_set(record, cases.Y):
+            if self._decay_set(record, cases):
                 plateau = Plateau(self.n_iter_no_change, self.tol)  # another η is another h
 
     def _until_validated(self, cases: Cases, held: Cases) -> None:
         """Iterate until held-out cases are predicted no better, and keep the state that predicted them best."""
         patience, best = Patience(self.n_iter_no_change, self.tol), self._state
-        X, Y = held.batch(0, 0, held.number)
+        X, Y, weights = held.batch(0, 0, held.number)
         network = self._kfac.network
         scores = self.validation_scores_ = self.validation_scores_ or []
         for _ in range(self.max_iter):
             record = self._iterate(cases)
             if record is None:
                 break
-            loss = evaluate(network, self._state.averaged, X, Y).h
+            loss = evaluate(network, self._state.averaged, X, Y, weights=weights).h
             scores.append(-loss)
             if patience.better(loss):
                 best = self._state
             if patience.exhausted:
                 break
-            self._decay_set(record, cases.Y)
+            self._decay_set(record, cases)
         self._state = best
 
     def _split(self, cases: Cases, stratify: np.ndarray | None) -> tuple[Cases, Cases]:
@@ -277,11 +297,12 @@ class Estimator(BaseEstimator):
         )
         return cases.taken(train), cases.taken(held)
 
-    def _publish(self, N: int) -> None:
+    def _publish(self, N: float) -> None:
         """The attributes that scikit-learn's networks have too."""
         W = self._state.averaged
-        self.coefs_ = [w[:, :-1].T for w in W]
-        self.intercepts_ = [w[:, -1] for w in W]
+        if self._kfac.network.fully_connected:
+            self.coefs_ = [w[:, :-1].T for w in W]
+            self.intercepts_ = [w[:, -1] for w in W]
         self.alpha_ = self._kfac.settings.eta * N
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan
         self.best_loss_ = None if self.early_stopping else min(self.loss_curve_, default=math.nan)
@@ -297,6 +318,26 @@ class Estimator(BaseEstimator):
         how |= {} if isinstance(y, str) else {"multi_output": True}
         accepted = ("csr", "csc") if self._takes_sparse else False
         return validate_data(self, X, y, reset=reset, accept_sparse=accepted, dtype=self._floating(X), **how)
+
+    def _weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
+        """Weights as scikit-learn checks them, on the host, in X's precision; not all are 0."""
+        if sample_weight is None:
+            return None
+        if not isinstance(sample_weight, Real):
+            with suppress(TypeError):  # a list, a Series
+                sample_weight = arrays.to_numpy(sample_weight)
+        host = np.empty((X.shape[0], 1), np.dtype(str(X.dtype).rsplit(".", 1)[-1]))
+        w = _check_sample_weight(sample_weight, host, dtype=host.dtype, ensure_non_negative=True)
+        if not np.any(w > 0):
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        return w
+
+    def _counted(self, X: Any, y: Any, w: np.ndarray | None) -> tuple[Any, Any, np.ndarray | None]:
+        """Without the cases of weight 0, which are as if they were not there."""
+        if w is None or np.all(w > 0):
+            return X, y, w
+        rows = np.flatnonzero(w)
+        return taken(X, rows), taken(y, rows), w[rows]
 
     def _floating(self, X: Any) -> list[Any]:
         """The dtypes that are taken, in X's library where arrays of any are."""

@@ -14,16 +14,24 @@ from autodiff.arrays import Array, device, namespace
 from autodiff.network import Network, Parameters
 from autodiff.objective import EVALUATED
 from autodiff.passes import forward
-from kfac_ref.data.scaling import Scaling
+from kfac_ref.data.scaling import Scaling, moments
+from kfac_ref.estimators.architectures import scaling_by_channel
 from kfac_ref.optimizer import Batch
 from kfac_ref.training import loop
 
 
-def scaling_of(X: Any) -> Scaling:
-    """That which standardises the columns of X (N, d), an array or a sparse matrix."""
-    if sparse.issparse(X):
-        return Scaling.from_moments(*mean_variance_axis(X, axis=0))
-    return Scaling.of(X)
+def scaling_of(X: Any, weights: Array | None, shape: tuple[int, ...]) -> Scaling:
+    """That which standardises X (N, d_0), an array or a sparse matrix of cases of `shape`, by columns or channels;
+    cases weighted."""
+    mean, variance = mean_variance_axis(X, axis=0, weights=weights) if sparse.issparse(X) else moments(X, weights)
+    return scaling_by_channel(mean, variance, shape)
+
+
+def taken(x: Any, rows: np.ndarray) -> Any:
+    """These rows of an array or a sparse matrix."""
+    if sparse.issparse(x):
+        return x[rows, :]
+    return namespace(x).take(x, namespace(x).asarray(rows, device=device(x)), axis=0)
 
 
 def standardised(X: Any, scaling: Scaling) -> Array:
@@ -53,31 +61,38 @@ class Cases:
     """(N, d_ℓ)."""
     scaling: Scaling | None
     """Of sparse inputs, for which it is still to be done."""
+    weights: Array | None = None
+    """(N,), positive."""
 
     @classmethod
-    def of(cls, X: Any, Y: Array, scaling: Scaling) -> Cases:
+    def of(cls, X: Any, Y: Array, scaling: Scaling, weights: Array | None = None) -> Cases:
         """From inputs as the user gives them."""
         if sparse.issparse(X):
-            return cls(X.tocsr(), Y, scaling)
+            return cls(X.tocsr(), Y, scaling, weights)
         X = scaling.apply(X)
-        return cls(X, X if Y is None else Y, None)
+        return cls(X, X if Y is None else Y, None, weights)
 
     @property
     def number(self) -> int:
         """N."""
         return self.X.shape[0]
 
+    @property
+    def total(self) -> float:
+        """The sum of the weights, or N: for how many cases they count."""
+        return self.number if self.weights is None else float(namespace(self.weights).sum(self.weights))
+
     def taken(self, rows: np.ndarray) -> Cases:
         """Those of these rows."""
-        if self.scaling is not None:
-            return Cases(self.X[rows, :], self.Y[rows, :], self.scaling)
-        xp = namespace(self.X)
-        index = xp.asarray(rows, device=device(self.X))
-        return Cases(xp.take(self.X, index, axis=0), xp.take(self.Y, index, axis=0), None)
+        weights = None if self.weights is None else taken(self.weights, rows)
+        return Cases(taken(self.X, rows), taken(self.Y, rows), self.scaling, weights)
 
     def batch(self, seed: int, k: int, m: int) -> Batch:
         """The mini-batch of iteration k, as `training.loop` draws them; all cases where m is their number."""
-        if self.scaling is None:
-            return Batch(self.X, self.Y) if m == self.number else loop.minibatch(loop.Data(self.X, self.Y), seed, k, m)
+        if self.scaling is None and m == self.number:
+            return Batch(self.X, self.Y, self.weights)
         rows = loop.minibatch_rows(self.number, seed, k, m) if m < self.number else np.arange(self.number)
-        return Batch(standardised(self.X[rows, :], self.scaling), self.Y[rows, :])
+        weights = None if self.weights is None else taken(self.weights, rows)
+        if self.scaling is None:
+            return loop.minibatch(loop.Data(self.X, self.Y), seed, k, m)._replace(weights=weights)
+        return Batch(standardised(self.X[rows, :], self.scaling), self.Y[rows, :], weights)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.exceptions import DataConversionWarning
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from autodiff.arrays import Array, from_numpy, is_numpy, namespace, to_numpy
-from autodiff.network import Network
+from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators.base import COLUMN, Estimator
 from kfac_ref.estimators.cases import Cases
 
@@ -29,6 +31,11 @@ class KFACClassifier(ClassifierMixin, Estimator):
         Units of each hidden layer; `()` for none.
     activation : {"relu", "tanh", "logistic", "softplus", "identity"}
         Of the hidden layers.
+    network : str or dict, optional
+        A network of other layers, in the place of `hidden_layer_sizes` and `activation`: "conv", "residual" or
+        "recurrent" for rows of X that are square images of one channel, row by row; a network as a line of text, as in
+        "1x8x8: conv 16 3x3 relu, flatten, dense 10"; or a description, as of `Network.description`. Inputs are
+        standardised by channel, "auto" leaves alpha at 1, and there are no `coefs_` and `intercepts_`.
     alpha : float or "auto"
         The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
         begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
@@ -44,6 +51,9 @@ class KFACClassifier(ClassifierMixin, Estimator):
     early_stopping, validation_fraction : bool, float
         Whether such a part of the cases is held out, and the parameters that predict it best are kept.
         `validation_scores_` are its mean log-likelihoods: accuracies of few cases are too often equal to choose by.
+    class_weight : "balanced", dict or None
+        A weight ≥ 0 for each class, by which those of its cases are multiplied: "balanced" gives all classes the same
+        weight in sum. Not where cases have several labels.
     inverse : {"block-diagonal", "block-tridiagonal"}
         The approximation of the inverse Fisher (§4.2, §4.3).
     damping : float
@@ -72,29 +82,78 @@ class KFACClassifier(ClassifierMixin, Estimator):
 
     Notes
     -----
-    `class_weight`, `solver`, learning rates, momenta and `shuffle` of scikit-learn's networks are absent: Algorithm 2
+    `solver`, learning rates, momenta and `shuffle` of scikit-learn's networks are absent: Algorithm 2
     has none of them, and draws the cases of each mini-batch anew.
 
     With scikit-learn's array API dispatch on, all runs in the library and on the device of X.
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = Estimator._parameter_constraints | {
+        "class_weight": [StrOptions({"balanced"}), dict, None]
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        network: Any = None,
+        alpha: float | str = "auto",
+        batch_size: int | str = "auto",
+        max_iter: int = 100,
+        tol: float = 0.04,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        class_weight: str | dict[Any, float] | None = None,
+        inverse: str = "block-diagonal",
+        damping: float = 0.01,
+        standardize: bool = True,
+        settings: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            network=network,
+            alpha=alpha,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            inverse=inverse,
+            damping=damping,
+            standardize=standardize,
+            settings=settings,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> KFACClassifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACClassifier:
         """Fit the network.
 
         Parameters
         ----------
         X : array or sparse matrix (N, features)
         y : array (N,) of classes, numbers or strings; or (N, labels) of 0 and 1, where each case may have several
+        sample_weight : array (N,), optional
+            Weights ≥ 0 of the cases: one of weight 2 counts as two, and the penalty's N is their sum.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y)
+        return self._fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> KFACClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> KFACClassifier:
         """One iteration, on a mini-batch of these cases (all of them up to `batch_size`).
 
         `classes`, which the first call must have, are all that there will be. The first call's cases decide how inputs
@@ -102,12 +161,18 @@ class KFACClassifier(ClassifierMixin, Estimator):
         """
         if classes is None and not hasattr(self, "_state"):
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        return self._fit(X, y, once=True, classes=classes)
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight '{self.class_weight}' is not supported for partial_fit, which does not know "
+                "how frequent classes will be; pass a dict of weights."
+            )
+        return self._fit(X, y, sample_weight, once=True, classes=classes)
 
-    def _fit(self, X: Any, y: Any, once: bool = False, classes: Any = None) -> KFACClassifier:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, once: bool = False, classes: Any = None) -> KFACClassifier:
         fresh = not self._goes_on(once)
         X, y = self._checked(X, y, reset=fresh)
-        y = y.toarray() if sparse.issparse(y) else to_numpy(y)
+        w = self._weights(sample_weight, X)
+        X, y, w = self._counted(X, y.toarray() if sparse.issparse(y) else to_numpy(y), w)
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
@@ -118,16 +183,38 @@ class KFACClassifier(ClassifierMixin, Estimator):
         multilabel = kind == "multilabel-indicator"
         if fresh:
             self._multilabel = multilabel
-            self._inputs = self._scaling(X)
+            self._inputs = Scaling.none(X.shape[1], X.data if sparse.issparse(X) else X)
             found = np.arange(y.shape[1]) if multilabel else unique_labels(y if classes is None else classes)
             self.classes_ = self._as_given(found)
         Y = self._targets(y, multilabel)
-        cases = Cases.of(X, from_numpy(Y, self._inputs.mean), self._inputs)
-        network = Network(
-            [X.shape[1], *self._hidden(), Y.shape[1]], self.activation, "bernoulli" if multilabel else "categorical"
-        )
+        if self.class_weight is not None:
+            w = self._class_weighted(y, w)
+            X, Y, w = self._counted(X, Y, w)
+        weights = None if w is None else from_numpy(w, self._inputs.mean)
+        network = self._network(X.shape[1], Y.shape[1], "bernoulli" if multilabel else "categorical")
+        if fresh:
+            self._inputs = self._scaling(X, weights, network.input)
+        cases = Cases.of(X, from_numpy(Y, self._inputs.mean), self._inputs, weights)
         whole = not multilabel and np.bincount(Y.argmax(1)).min() >= 2
         return self._train(network, cases, once=once, stratify=Y.argmax(1) if whole else None)
+
+    def _class_weighted(self, y: np.ndarray, w: np.ndarray | None) -> np.ndarray:
+        """The weights of cases (N,) times those of their classes."""
+        if self._multilabel:
+            raise ValueError("class_weight is for cases of one class each, but y has several labels for a case")
+        given, known = np.ones(len(y)) if w is None else w, self._known
+        index = np.searchsorted(known, y)
+        if self.class_weight == "balanced":
+            sums = np.bincount(index, given, minlength=len(known))
+            share = given.sum() / (np.count_nonzero(sums) * np.where(sums > 0, sums, 1.0))
+        else:
+            there = known[np.unique(index)]
+            share = np.ones(len(known))
+            share[np.unique(index)] = compute_class_weight(self.class_weight, classes=there, y=y)
+        weighted = given * share[index]
+        if not (np.all(weighted >= 0) and np.isfinite(weighted.sum()) and weighted.sum() > 0):
+            raise ValueError(f"class_weight is {self.class_weight}, expected finite numbers >= 0, not all of them 0")
+        return weighted.astype(given.dtype)
 
     @property
     def _known(self) -> np.ndarray:

@@ -30,7 +30,9 @@ LEAST = 0.1
 """Of N, the fewest degrees of freedom that are believed in."""
 
 
-def alpha(network: Network, state: State, error: float, Y: Array, present: float) -> float:
+def alpha(
+    network: Network, state: State, error: float, Y: Array, present: float, weights: Array | None = None
+) -> float:
     """α = ηN, η being the ℓ₂ coefficient, that the evidence suggests from the factors of a training in progress.
 
     Parameters
@@ -44,16 +46,24 @@ def alpha(network: Network, state: State, error: float, Y: Array, present: float
         The targets.
     present : float
         α as it is.
+    weights : array (N,), optional
+        Of cases; N above is then their sum.
     """
     assert state.factors is not None
-    xp, N = namespace(Y), Y.shape[0]
+    xp = namespace(Y)
+    if weights is None:
+        N, spread = float(Y.shape[0]), xp.var(Y, axis=0)
+    else:
+        N = float(xp.sum(weights))
+        share = (weights / N)[:, None]
+        spread = xp.sum(share * (Y - xp.sum(share * Y, axis=0)) ** 2, axis=0)
     factors = state.factors.explicit
     determined = 0.0
     for i in range(1, network.layers + 1):
         a, g = (np.linalg.eigvalsh(to_numpy(M)).clip(0) for M in (factors.A[i - 1, i - 1], factors.G[i, i]))
         e = N * np.multiply.outer(a, g)
         determined += float(np.sum(e / (e + present))) if present > 0 else float(np.count_nonzero(e))
-    norm, variance = (float(x) for x in read_scalars(inner(state.averaged, state.averaged), xp.sum(xp.var(Y, axis=0))))
+    norm, variance = (float(x) for x in read_scalars(inner(state.averaged, state.averaged), xp.sum(spread)))
     if variance == 0 or norm == 0:
         return present  # nothing to be learnt, or nothing to be held small
     left = error / variance * N / max(N - determined, LEAST * N)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from scipy import sparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.exceptions import DataConversionWarning
 
 from autodiff.arrays import Array, from_numpy, namespace, to_numpy
-from autodiff.network import Network
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators.base import COLUMN, Estimator
 from kfac_ref.estimators.cases import Cases
@@ -26,6 +26,11 @@ class KFACRegressor(RegressorMixin, Estimator):
         Units of each hidden layer; `()` for none.
     activation : {"relu", "tanh", "logistic", "softplus", "identity"}
         Of the hidden layers.
+    network : str or dict, optional
+        A network of other layers, in the place of `hidden_layer_sizes` and `activation`: "conv", "residual" or
+        "recurrent" for rows of X that are square images of one channel, row by row; a network as a line of text, as in
+        "1x8x8: conv 16 3x3 relu, flatten, dense 10"; or a description, as of `Network.description`. Inputs are
+        standardised by channel, "auto" leaves alpha at 1, and there are no `coefs_` and `intercepts_`.
     alpha : float or "auto"
         The penalty (alpha/2N)‖θ‖² is added to the mean loss, as in scikit-learn's networks, but with biases. "auto"
         begins with 1, and after iteration 12 takes what the data suggest: a share of MacKay's evidence estimate, from
@@ -74,42 +79,46 @@ class KFACRegressor(RegressorMixin, Estimator):
     """
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> KFACRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
         """Fit the network.
 
         Parameters
         ----------
         X : array or sparse matrix (N, features)
         y : array (N,) or (N, targets)
+        sample_weight : array (N,), optional
+            Weights ≥ 0 of the cases: one of weight 2 counts as two, and the penalty's N is their sum.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, once=False)
+        return self._fit(X, y, sample_weight, once=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any) -> KFACRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> KFACRegressor:
         """One iteration, on a mini-batch of these cases (all of them up to `batch_size`).
 
         The first call's cases decide how inputs and targets are standardised.
         """
-        return self._fit(X, y, once=True)
+        return self._fit(X, y, sample_weight, once=True)
 
-    def _fit(self, X: Any, y: Any, once: bool) -> KFACRegressor:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, once: bool) -> KFACRegressor:
         fresh = not self._goes_on(once)
         X, y = self._checked(X, y, reset=fresh, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             warnings.warn(COLUMN, DataConversionWarning, stacklevel=3)
             y = y[:, 0]
+        X, y, w = self._counted(X, to_numpy(y), self._weights(sample_weight, X))
+        like = X.data if sparse.issparse(X) else X
+        weights = None if w is None else from_numpy(w, like)
+        Y = from_numpy(y.reshape(y.shape[0], -1).astype("float64"), like)
+        network = self._network(X.shape[1], Y.shape[1], "gaussian")
         if fresh:
-            self._inputs = self._scaling(X)
-        Y = from_numpy(to_numpy(y).reshape(y.shape[0], -1).astype("float64"), self._inputs.mean)
-        if fresh:
+            self._inputs = self._scaling(X, weights, network.input)
             self._one_target = y.ndim == 1
-            self._outcomes = Scaling.of(Y) if self.standardize else Scaling.none(Y.shape[1], Y)
-        network = Network([X.shape[1], *self._hidden(), Y.shape[1]], self.activation, "gaussian")
-        return self._train(network, Cases.of(X, self._outcomes.apply(Y), self._inputs), once=once)
+            self._outcomes = Scaling.of(Y, weights) if self.standardize else Scaling.none(Y.shape[1], Y)
+        return self._train(network, Cases.of(X, self._outcomes.apply(Y), self._inputs, weights), once=once)
 
     def predict(self, X: Any) -> Array:
         """The expected targets, (N,) or (N, targets)."""

@@ -2,8 +2,8 @@
 
 The file is an `.npz` without pickles: `settings`, a JSON string (layers, activations, likelihood, optionally gamma,
 lambda, eta, inverse; input and network in the place of the first two, where the network has other layers than dense
-ones on vectors: see `Network.of`); `X`, `Y`, `W_i`; optionally `V_i`, a direction, and `sampled`, targets. What else is
-in it is left alone, unless its name looks like a slip.
+ones on vectors: see `Network.of`); `X`, `Y`, `W_i`; optionally `V_i`, a direction, `sampled`, targets, and `weights` of
+cases. What else is in it is left alone, unless its name looks like a slip.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from autodiff import arrays
 from autodiff.arrays import Array, to_numpy
 from autodiff.names import closest
 from autodiff.network import Network, Parameters, described
+from autodiff.objective import check_weights
 from autodiff.passes import ForwardPass
 from kfac_ref.data.npz_file import finite, listed, read_archive, write_archive
 from kfac_ref.settings import INVERSES
@@ -63,6 +64,8 @@ class Case:
     """A direction, V_i of the shape of W_i: F V is computed, and it is δ₀ (§7)."""
     sampled: Array | None = None
     """Targets drawn from the model, one row per case, (N, d_ℓ)."""
+    weights: Array | None = None
+    """(N,), ≥ 0 and not all 0: all means over cases are Σ w_n(·) / Σ w_n."""
     inverse: str = "block-diagonal"
     """Whether Δ is −F̆⁻¹∇h or −F̂⁻¹∇h; one of `INVERSES`."""
 
@@ -94,6 +97,7 @@ class Case:
             finite("case", name, to_numpy(x), np.float64)
         if self.cases < 1:
             raise ValueError(f"X has shape {tuple(self.X.shape)}, expected at least one case")
+        check_weights(self.weights, self.cases, self.parameters[0])
         for name, targets in (("Y", self.Y), ("sampled", self.sampled)):
             if targets is not None:
                 self.network.likelihood.check_targets(to_numpy(targets), name)
@@ -113,6 +117,8 @@ class Case:
         yield "Y", self.Y, (N, d_out), f"a row for each of X, the network has {d_out} outputs"
         if self.sampled is not None:
             yield "sampled", self.sampled, (N, d_out), f"a row for each of X, the network has {d_out} outputs"
+        if self.weights is not None:
+            yield "weights", self.weights, (N,), "one for each row of X"
 
     @property
     def cases(self) -> int:
@@ -136,7 +142,7 @@ class Case:
     @cached_property
     def forward_pass(self) -> ForwardPass:
         """The forward pass over all cases, shared by whatever is computed of them."""
-        return ForwardPass(self.network, self.parameters, self.X)
+        return ForwardPass(self.network, self.parameters, self.X, weights=self.weights)
 
     @classmethod
     def load(cls, path: str | Path) -> Case:
@@ -149,9 +155,9 @@ class Case:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: key 'settings': {error}") from None
         wanted = ["X", "Y"] + [f"W_{i}" for i in range(1, network.layers + 1)]
-        optional = ["sampled"] + [f"V_{i}" for i in range(1, network.layers + 1)]
-        if any(key in found for key in optional[1:]):
-            wanted += optional[1:]
+        optional = ["sampled", "weights"] + [f"V_{i}" for i in range(1, network.layers + 1)]
+        if any(key in found for key in optional[2:]):
+            wanted += optional[2:]
         for key in wanted:
             if key not in found:
                 raise ValueError(f"{path}: key {key!r} is missing, found {listed(names)}; the network is {network}")
@@ -169,6 +175,7 @@ class Case:
                 numbers["Y"],
                 V=[numbers[f"V_{i}"] for i in range(1, network.layers + 1)] if "V_1" in numbers else None,
                 sampled=numbers.get("sampled"),
+                weights=numbers.get("weights"),
                 inverse="block-diagonal" if settings.get("inverse") is None else settings["inverse"],
                 **given,
             )

@@ -31,12 +31,12 @@ LARGEST_BLOCK = 4000
 class Truth(dict[str, Array]):
     """Arrays by name, in the library, dtype and device of the case.
 
-    `h`, `z` (N, d_ℓ), `gradient_i` (of h, ηθ included); `A_i_j` and `G_i_j` for all pairs, means over cases, G in exact
-    expectation over the model's targets, `G_empirical_i_j` with those of the data, `G_sampled_i_j` with those that the
-    case gives as sampled; `pi_i` by traces (§6.3); `block_diagonal_i` and `block_tridiagonal_i`, F̆⁻¹∇h and F̂⁻¹∇h with
-    the case's γ; `alpha`, `mu`, `model_change` for Δ by the case's inverse and δ₀ = V, or 0 without V, and the three
-    again, as `alpha_block_tridiagonal` and so on, for F̂; `fisher`, `fisher_empirical` (P, P), `fisher_block_i`, without
-    η; `fisher_vector_i`, F V.
+    `h`, `z` (N, d_ℓ), `gradient_i` (of h, ηθ included); `A_i_j` and `G_i_j` for all pairs, means over cases, weighted
+    where the case has weights, G in exact expectation over the model's targets, `G_empirical_i_j` with those of the
+    data, `G_sampled_i_j` with those that the case gives as sampled; `pi_i` by traces (§6.3); `block_diagonal_i` and
+    `block_tridiagonal_i`, F̆⁻¹∇h and F̂⁻¹∇h with the case's γ; `alpha`, `mu`, `model_change` for Δ by the case's
+    inverse and δ₀ = V, or 0 without V, and the three again, as `alpha_block_tridiagonal` and so on, for F̂; `fisher`,
+    `fisher_empirical` (P, P), `fisher_block_i`, without η; `fisher_vector_i`, F V.
 
     Of a network with other layers than dense ones on vectors z is (N, *output), and in the place of `A_i_j` and `G_i_j`
     there are of each layer with rows `A_expand_i`, `G_expand_i`, `A_reduce_i`, `G_reduce_i` and KFC's `Omega_i`,

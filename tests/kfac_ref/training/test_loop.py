@@ -64,9 +64,9 @@ def make_data(like, rng, cases=30, with_test=True, likelihood="gaussian"):
 def test_minibatches_are_rows_without_replacement(like, rng):
     data = make_data(like, rng)
     batch = minibatch(data, 1, 2, 20)
-    for x in batch:
+    for x in batch[:2]:
         assert_home(x, like)
-    X, Y = map(to_numpy, batch)
+    X, Y = map(to_numpy, batch[:2])
     rows = X[:, 0].astype(int)
     assert len(set(rows)) == 20 and list(rows) != sorted(rows)
     np.testing.assert_array_equal(X, to_numpy(data.X)[rows])
