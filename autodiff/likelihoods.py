@@ -5,6 +5,7 @@ z (m, d) are the network's outputs, natural parameters of the distribution of y 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -206,13 +207,17 @@ LIKELIHOODS: dict[str, Likelihood] = {
 }
 
 
+@functools.cache
 def at_positions(row: Likelihood, positions: int) -> Likelihood:
     """The likelihood of outputs that are `positions` times those of `row`, independent of each other.
 
-    z and y are (…, positions·d), position after position; L is the sum over positions.
+    z and y are (…, positions·d), position after position; L is the sum over positions. The same arguments give the same
+    object, so that equal networks have equal likelihoods. ValueError for a `row` that has other positions already.
     """
-    if positions == 1:
+    if positions == row.positions:
         return row
+    if row.positions > 1:
+        raise ValueError(f"the likelihood is one at {row.positions} positions, and the outputs have {positions}")
 
     def split(x: Array) -> Array:
         return namespace(x).reshape(x, (*x.shape[:-1], positions, -1))

@@ -264,9 +264,10 @@ class Network:
 
 
 def described(description: Mapping[str, Any]) -> Network:
-    """The network of a `description`. ValueError or TypeError where it is not one."""
-    if "network" in description:
-        if "input" not in description:
-            raise ValueError('the description of a network has "network" but no "input", the shape of a case')
-        return Network.of(description["network"], description["input"], description["likelihood"])
-    return Network(description["layers"], description["activations"], description["likelihood"])
+    """The network of a `description`; other keys are left alone. ValueError or TypeError where it is not one."""
+    ends = ("network", "input") if "network" in description else ("layers", "activations")
+    for key in (*ends, "likelihood"):
+        if key not in description:
+            raise ValueError(f'the description of a network has the keys {sorted(description)}, but no "{key}"')
+    first, second, name = (description[key] for key in (*ends, "likelihood"))
+    return Network.of(first, second, name) if "network" in description else Network(first, second, name)

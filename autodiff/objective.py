@@ -70,8 +70,8 @@ def require_finite(X: Array, Y: Array) -> None:
     """ValueError naming the first entry of X or Y that is not finite. It brings both to the host."""
     for name, x in (("X", X), ("Y", Y)):
         host = to_numpy(x)
-        for i, j in np.argwhere(~np.isfinite(host))[:1]:
-            raise ValueError(f"{name}[{i}, {j}] is {host[i, j]}, expected finite numbers")
+        for place in np.argwhere(~np.isfinite(host))[:1]:
+            raise ValueError(f"{name}{place.tolist()} is {host[tuple(place)]}, expected finite numbers")
 
 
 def check_weights(weights: Array | None, cases: int, like: Array, *parts: int) -> None:

@@ -37,7 +37,7 @@ class Activities:
     @property
     def a(self) -> list[Array]:
         """The rows ā_t that W_1 … W_ℓ are applied to, each (m·T, p) with the homogeneous coordinate last: ā_0 … ā_{ℓ−1}
-        of a fully connected network, (m, d_i+1). ValueError where a layer has none, as a normalisation."""
+        of a fully connected network, (m, d_i+1). NotImplementedError where a layer has none, as a normalisation."""
         return [layer.rows(tape) for layer, tape in self.weighted()]
 
     def rows(self, i: int) -> Array:

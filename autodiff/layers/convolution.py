@@ -60,6 +60,10 @@ class Window(Layer):
     def locations(self) -> int:
         return math.prod(self.pixels)
 
+    @property
+    def entries(self) -> int:
+        return max(math.prod(self.output), self.input[0] * math.prod(self.windows.image))
+
     def _pad(self, x: Array) -> Array:
         """(…, H, W, c) with its zeros around."""
         if not any(self.padding):
@@ -115,7 +119,7 @@ class Convolution(Window):
 
     @property
     def entries(self) -> int:
-        return self.locations * max(self.shape)
+        return max(super().entries, self.locations * max(self.shape))
 
     def forward(self, W: Array, x: Array) -> tuple[Array, Tape]:
         a = self._patches(x, self.bias)

@@ -64,7 +64,7 @@ class DepthwiseConvolution(Window):
 
     def case_gradients(self, tape: Tape, g: Array) -> Array:
         xp = namespace(g)
-        columns = [xp.sum(g * tape.a[:, v, h, :], axis=(-3, -2)) for _, (v, h) in enumerate(self.windows.places())]
+        columns = [xp.sum(g * tape.a[:, v, h, :], axis=(-3, -2)) for v, h in self.windows.places()]
         if self.bias:
             columns.append(xp.sum(g, axis=(-3, -2)))
         return xp.stack(columns, axis=-1)

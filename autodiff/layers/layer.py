@@ -176,7 +176,7 @@ def checked(layer: Layer, name: str, check: Callable[[Any], Any], expected: str)
     value = getattr(layer, name)
     try:
         object.__setattr__(layer, name, check(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} is {value!r}, expected {expected}") from None
 
 

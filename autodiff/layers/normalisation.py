@@ -107,7 +107,7 @@ class BatchNorm(Normalisation):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("mean", "variance"):
-            if getattr(self, name) is None or len(getattr(self, name)) == 0:
+            if (given := getattr(self, name)) is None or (isinstance(given, (list, tuple)) and not given):
                 raise ValueError(
                     f"needs given statistics, and has no {name}. With those of the mini-batch, as in training mode, "
                     "cases are coupled: no case has a derivative of its own, and the Fisher as defined here does not "
@@ -117,6 +117,8 @@ class BatchNorm(Normalisation):
 
     def _numbers(self, positive: bool) -> Any:
         def check(values: Any) -> tuple[float, ...]:
+            if isinstance(values, str):
+                raise ValueError
             numbers = tuple(float(v) for v in values)
             sound = all(math.isfinite(v) and (v >= 0 or not positive) for v in numbers)
             if len(numbers) != self.features or not sound:

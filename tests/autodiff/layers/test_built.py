@@ -7,6 +7,7 @@ import pytest
 
 from autodiff import ACTIVATIONS, Affine, Network
 from autodiff.network import described
+from autodiff.objective import require_finite
 from tests.autodiff.layers.networks import BATCH_NORM, FLAT, conv, dense, made, parameters
 
 IMAGE = (1, 4, 4)
@@ -23,6 +24,12 @@ IMAGE = (1, 4, 4)
         ([{"kind": "conv", "out": 2}], IMAGE, r'network\[0\] \(conv\) needs the key "kernel"'),
         ([dense(0)], (4,), r"network\[0\] \(dense\): out is 0, expected a whole number ≥ 1"),
         ([dense(2.5)], (4,), r"out is 2.5, expected a whole number ≥ 1"),
+        ([dense(float("inf"))], (4,), r"out is inf, expected a whole number ≥ 1"),
+        (
+            [{"kind": "batch-norm", "mean": "0", "variance": [1.0]}, FLAT],
+            IMAGE,
+            r"mean is '0', expected 1 finite numbers",
+        ),
         ([dense(True)], (4,), r"out is True, expected a whole number ≥ 1"),
         ([dense(3, bias=1)], (4,), r"network\[0\] \(dense\): bias is 1, expected true or false"),
         ([dense(3, "tan")], (4,), r'network\[0\] \(dense\): unknown activation "tan"; did you mean "tanh"'),
@@ -85,8 +92,25 @@ def test_an_affine_activation_must_be_as_wide_as_the_layer():
 
 
 def test_a_description_without_input():
-    with pytest.raises(ValueError, match='has "network" but no "input"'):
+    with pytest.raises(ValueError, match='but no "input"'):
         described({"network": [dense(3)], "likelihood": "gaussian"})
+    with pytest.raises(ValueError, match='but no "activations"'):
+        described({"layers": [3, 2], "likelihood": "gaussian"})
+
+
+def test_equal_networks_are_equal():
+    """Those with outputs at each position too, whose likelihood is made of a row of the table."""
+    for name in ("residual", "sequence of outputs"):
+        assert made(name, "categorical") == made(name, "categorical")
+    with pytest.raises(ValueError, match="is one at 3 positions, and the outputs have 2"):
+        Network.of([dense(3)], (2, 4), made("sequence of outputs", "categorical").likelihood)
+
+
+def test_a_number_in_an_image_that_is_not_finite_is_named():
+    X = np.zeros((2, 1, 5, 6))
+    X[1, 0, 4, 2] = np.nan
+    with pytest.raises(ValueError, match=r"X\[1, 0, 4, 2\] is nan, expected finite numbers"):
+        require_finite(X, np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(
