@@ -131,9 +131,13 @@ class References:
 
     @cached_property
     def jacobians(self) -> list[np.ndarray]:
-        """dz/ds_i of every case, (d_ℓ, N, d_i) for each layer."""
+        """dz/ds_i of every case, (d_ℓ, N, d_i) for each layer; where cases have weights times √(N w_n / Σ w_n), so that
+        means over cases of what is of second order in them are weighted."""
         C = self.network.sizes[-1]
         units = np.broadcast_to(np.eye(C)[:, None, :], (C, self.cases, C))
+        if self.case.weights is not None:
+            w = np.asarray(self.case.weights)
+            units = units * np.sqrt(self.cases * w / w.sum())[:, None]
         return passes.backward(self.network, self.case.parameters, self.passed, units)
 
     def block(self, layer: int, kind: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from kfac_ref import KFAC, Batch, Settings
 from kfac_ref.baselines import SGD, NaturalGradient, SGDSettings
 from kfac_ref.curvature import cumulants, ekfac, factors, fisher
 from kfac_ref.curvature.factors import Factors, Kinds
-from kfac_ref.oracle import Case, truth
+from kfac_ref.oracle import Case, check, truth
 from tests.autodiff.layers.networks import made, parameters
 from tests.conftest import assert_all_close, assert_close, random_targets, sampled_targets, to
 
@@ -60,6 +60,10 @@ class Twice:
     @property
     def repeated_pass(self) -> ForwardPass:
         return ForwardPass(self.network, self.W, self.repeated(self.X))
+
+    @property
+    def plain_pass(self) -> ForwardPass:
+        return ForwardPass(self.network, self.W, self.X)
 
     def direction(self, seed: int) -> list[np.ndarray]:
         rng = np.random.default_rng(seed)
@@ -221,3 +225,14 @@ def test_bad_weights(weights, error, message):
     if "first" not in message:
         with pytest.raises(error, match="weights"):
             Case(both.network, both.W, both.X, both.Y, weights=weights)
+
+
+def test_the_oracle_judges_weighted_factors():
+    """Of a case with weights: the truth, exact and sampled, matches; without them it does not."""
+    both = Twice.of("mlp")
+    case = Case(both.network, both.W, both.X, both.Y, weights=both.weights)
+    once = case.forward_pass
+    exact, sampled = factors.exact(once), factors.sampled(once, 20, (1, 2))
+    for given, matches in ((exact, True), (sampled, True), (factors.exact(both.plain_pass), False)):
+        found = check({f"G_{i}": given.G[i, i] for i in (1, 2, 3)}, case)
+        assert [v.explanation is not None for v in found.quantities.values()] == [matches] * 3
