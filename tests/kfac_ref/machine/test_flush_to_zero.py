@@ -5,10 +5,14 @@ Whether a number is subnormal is read from its bits, as comparisons with 0 are u
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -55,8 +59,13 @@ def test_products_within_and_after(dtype):
     assert tiny_product(8, dtype) == 64
 
 
-@needs_switches
-def test_every_thread_of_the_blas():
+def alone(check: Callable[[], None]) -> None:
+    """Run it in a process of its own: where other tests have left threads, OpenBLAS's are not ended."""
+    code = f"from {__name__} import {check.__name__} as check; check()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def check_every_thread_of_the_blas():
     size = 600  # that OpenBLAS divides among threads
     with libraries()[0].limit(limits=2):
         assert tiny_product(size) == size**2
@@ -66,11 +75,16 @@ def test_every_thread_of_the_blas():
         assert tiny_product(size) == size**2
 
 
-@needs_switches
-def test_at_full_speed():
+def check_at_full_speed():
     with at_full_speed(1000, threads=2), at_full_speed(1000):
         assert tiny_product(600) == 0
     assert tiny_product(600) == 600**2
+
+
+@needs_switches
+@pytest.mark.parametrize("check", [check_every_thread_of_the_blas, check_at_full_speed])
+def test_every_thread(check):
+    alone(check)
 
 
 @needs_switches

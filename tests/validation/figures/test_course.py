@@ -7,6 +7,7 @@ import pytest
 
 from autodiff import Network
 from autodiff.objective import evaluate
+from kfac_ref import Batch
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.training.loop import Data
 from tests.conftest import random_parameters
@@ -26,7 +27,7 @@ def test_a_course_says_what_was_reached(rng):
     found = course(sgd, sgd.init(W), data, [1, 4], "SGD")
     state = sgd.init(W)
     for k in range(1, 5):
-        state, _ = sgd.step(state, data)
+        state, _ = sgd.step(state, Batch(data.X, data.Y))
         if k in (1, 4):
             i, expected = [1, 4].index(k), evaluate(network, state.parameters, data.X, data.Y)
             assert found["k"][i] == k
