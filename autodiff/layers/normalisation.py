@@ -138,6 +138,6 @@ class BatchNorm(Normalisation):
 
 
 def _positive(value: Any) -> float:
-    if isinstance(value, bool) or not 0 < float(value) < math.inf:
+    if isinstance(value, (bool, str)) or not 0 < float(value) < math.inf:
         raise ValueError
     return float(value)

@@ -59,6 +59,7 @@ IMAGE = (1, 4, 4)
         ([{"kind": "batch-norm", "mean": [0.0]}, FLAT], IMAGE, "needs given statistics, and has no variance"),
         ([BATCH_NORM, FLAT], IMAGE, r"network\[0\] \(batch-norm\): mean is \[.*\], expected 1 finite numbers"),
         ([{"kind": "layer-norm", "epsilon": 0}], (4,), r"epsilon is 0, expected a number > 0"),
+        ([{"kind": "layer-norm", "epsilon": "1e-5"}], (4,), r"epsilon is '1e-5', expected a number > 0"),
         ([{"kind": "residual"}], (4,), r'network\[0\] \(residual\) has the keys \[\], expected "layers"'),
         (
             [{"kind": "residual", "layers": [dense(3)]}],
