@@ -13,6 +13,7 @@ from kfac_ref.oracle import (
     factor_checks,
     fits,
     gradient_checks,
+    hook_slips,
     preconditioned_checks,
     sampled_factors,
     whole_checks,
@@ -107,6 +108,7 @@ class _Check:
         for name, (layer, x) in G.items():
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
+        self._slips(separate)
         d = self.references.network.sizes
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
         open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == d[layer]}
@@ -114,6 +116,19 @@ class _Check:
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
         self.chosen |= sampled_factors.explain_sampled(open_, self.references, self._starts(open_), self._hints())
+
+    def _slips(self, separate: bool) -> None:
+        """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of the large ones
+        first, then of those too small to tell."""
+        left = {n: lx for n, lx in self._of("A", "G", "G_bias").items() if hook_slips.open_to(self.chosen[n])}
+        for small in (False, True):
+            known = hook_slips.known_slips(self.chosen, self.arrays) if small else set()
+            for name, (layer, x) in left.items():
+                if small != hook_slips.tells(x):
+                    more = hook_slips.explain_factor(x, self.kinds[name], layer, self.references, separate, known)
+                    self.found[name] += more
+            self._choose("A")
+            self._choose("G", "G_bias")
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""

@@ -37,6 +37,12 @@ class Explanation:
     """Of Monte-Carlo: the standard error of the scale, relative."""
     matrix: str | None = None
     """Which matrix, where there is a choice: "Fisher block", "Kronecker product", …"""
+    place: str | None = None
+    """Where its vectors were taken, in place of where they should be; None where they should be, as the next two."""
+    order: str | None = None
+    """What was done to it in another order, or besides; with an inverse, `scale` is that of the matrix inverted."""
+    cases: str | None = None
+    """Which cases it was taken over, in place of all."""
     bias: str | None = None
     """last, first, separate or absent."""
     layout: str | None = None
@@ -78,7 +84,7 @@ class Explanation:
 
     def words(self, part: bool = False) -> str:
         """The convention, in a few words; `part`: of weights or biases alone, where the bias has its place by name."""
-        parts = [self.fisher_words(), self.matrix or ""]
+        parts = [self.fisher_words(), self.matrix or "", self.place or "", self.order or "", self.cases or ""]
         if self.scale is not None and not (self.expression == "1" and self.start is None):
             parts.append(self.scale_words())
         if self.start:
@@ -144,7 +150,10 @@ class Verdict:
         e = self.explanation
         claimed = {
             name: getattr(e, name, None)
-            for name in ("scale", "expression", "nearest", "fisher", "samples", "matrix", "bias", "layout", "damping")
+            for name in (
+                *("scale", "expression", "nearest", "fisher", "samples", "matrix", "place", "order", "cases", "bias"),
+                *("layout", "damping"),
+            )
         }
         history = None if e is None or e.history is None else asdict(e.history) | {"start": e.start}
         shown = e or self.closest
