@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +116,28 @@ class _Check:
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
-        self.chosen |= sampled_factors.explain_sampled(open_, self.references, self._starts(open_), self._hints())
+        told = self._samples_by_A()
+        sampled = sampled_factors.explain_sampled(
+            open_, self.references, self._starts(open_), self._hints(), set(told.values())
+        )
+        self.chosen |= sampled
+        if any(e.expression == "1/sqrt(S)" for e in sampled.values()):
+            # a root of the number of samples on each factor
+            named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
+            self.chosen |= named
 
     def _slips(self, separate: bool) -> None:
-        """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of the large ones
-        first, then of those too small to tell."""
-        left = {n: lx for n, lx in self._of("A", "G", "G_bias").items() if hook_slips.open_to(self.chosen[n])}
-        for small in (False, True):
-            known = hook_slips.known_slips(self.chosen, self.arrays) if small else set()
-            for name, (layer, x) in left.items():
-                if small != hook_slips.tells(x):
+        """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large
+        enough to tell first, then those slips again of what is left."""
+        factors = self._of("A", "G", "G_bias")
+        for only in (False, True):
+            known = hook_slips.known_slips(self.chosen, self.arrays) if only else None
+            for name, (layer, x) in factors.items():
+                if hook_slips.open_to(self.chosen[name]) and (only or hook_slips.tells(x)):
                     more = hook_slips.explain_factor(x, self.kinds[name], layer, self.references, separate, known)
-                    self.found[name] += more
+                    # beside one scale without a name another says nothing
+                    nameless = any(e.fits and e.expression is None for e in self.found[name])
+                    self.found[name] += [e for e in more if e.expression is not None or not nameless]
             self._choose("A")
             self._choose("G", "G_bias")
 
@@ -138,6 +149,12 @@ class _Check:
             if e is not None and e.start == "identity" and e.history is not None:
                 starts |= {name: e.history.weight for name, (other, _) in names.items() if other == layer}
         return starts
+
+    def _samples_by_A(self) -> dict[str, int]:
+        """Of those A that are √S times what they should be, S a whole number: S."""
+        scales = {name: e.scale for name in self._of("A") if (e := self.chosen[name]) is not None and e.scale}
+        told = {name: round(c**2) for name, c in scales.items() if c > 1}
+        return {name: S for name, S in told.items() if S > 1 and abs(scales[name] / S**0.5 - 1) < 1e-6}
 
     def _hints(self) -> set[float]:
         """Scales that G is likely to have: as the gradients say, that of the loss, or its square where gradients were

@@ -43,7 +43,12 @@ class Looked:
 
 
 def explain_factor(
-    theirs: np.ndarray, kind: str, layer: int, references: References, separate: bool, known: Collection[Slip] = ()
+    theirs: np.ndarray,
+    kind: str,
+    layer: int,
+    references: References,
+    separate: bool,
+    only: Collection[Slip] | None = None,
 ) -> list[Explanation]:
     """Explanations by slips of an A, G or G_bias, those that fit.
 
@@ -51,8 +56,8 @@ def explain_factor(
     ----------
     kind : "A", "G" or "G_bias"
     separate : whether the bias has a block of its own
-    known : slips that larger quantities of this check were found to have: what is too small to tell is compared with
-        these alone
+    only : the slips that are looked for, such as those that other quantities of this check were found to have; default
+        all
     """
     looked = [
         look for look in _readings(theirs, kind, layer, references, separate) if look.rows.width == len(theirs)
@@ -60,9 +65,9 @@ def explain_factor(
     told = tells(theirs)
     found = []
     for look in looked:
-        for candidate in _candidates(look, references, known if not told else None):
+        for candidate in _candidates(look, references, only):
             found += _fitted(look.theirs, candidate, references.symbols(layer), told)
-    if told and not found:
+    if told and not found and only is None:
         found += _inverted(theirs, looked, references, layer)
     return found
 
@@ -136,7 +141,7 @@ def _chosen(look: Looked, references: References, only: Collection[Slip] | None)
     forms = np.einsum("rnq,rnq->nq", rows @ u, rows @ v)
     T = look.theirs.astype(np.float64)
     target = np.einsum("pq,pq->q", u, T @ v)
-    near = choices(N).nearest(target, forms, NEAR * fits.rounding(look.theirs), most=6 if only is None else 50)
+    near = choices(N).nearest(target, forms, NEAR * fits.rounding(look.theirs), most=6 if only is None else N)
     return near if only is None else [c for c in near if (look.says.place, None, c.text) in only]
 
 

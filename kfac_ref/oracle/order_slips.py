@@ -30,14 +30,14 @@ def mean_first(left: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
 def changed(rows: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, str, float]]:
     """M, the moment of rows (R, N, p), with each slip: the matrix, its name, and how far-fetched it is."""
     mean = mean_first(rows)
-    yield mean, MEAN_FIRST, 2.0
-    if rows.shape[0] == 1:
+    yield mean, MEAN_FIRST, 2.0 if len(rows) == 1 else 2.6
+    if len(rows) == 1:
         yield M - mean, CENTRED, 2.5
     if len(M) < 2:
         return
     values, vectors = np.linalg.eigh(M)
-    roots = np.sqrt(np.maximum(values, 0))
-    yield (vectors * roots) @ vectors.T, "its matrix square root", 2.6
+    root = np.sqrt(np.maximum(values, 0))
+    yield (vectors * root) @ vectors.T, "its matrix square root", 2.6
     yield M @ M, "its square (the matrix times itself)", 2.6
     yield np.diag(np.diag(M)), "its diagonal alone", 2.4
     yield np.triu(M), "its upper triangle alone", 2.6

@@ -26,7 +26,11 @@ Quantities = Mapping[str, tuple[int, np.ndarray]]
 
 
 def explain_sampled(
-    theirs: Quantities, references: References, starts: Mapping[str, float], hints: Collection[float]
+    theirs: Quantities,
+    references: References,
+    starts: Mapping[str, float],
+    hints: Collection[float],
+    told: Collection[int] = (),
 ) -> dict[str, Explanation]:
     """Those of the G that are Monte-Carlo estimates, explained.
 
@@ -35,6 +39,7 @@ def explain_sampled(
     theirs : (layer, matrix) by name
     starts : the weights, where known, that running averages still give to an identity that they started from
     hints : scales that other quantities make likely
+    told : numbers of samples that they tell of
     """
     # one pass gives all of them: where one is no second moment, the others are of no samples either
     if not all(is_moment(M) for _, M in theirs.values()):
@@ -44,17 +49,17 @@ def explain_sampled(
     if not open_ or numbers * references.cases * references.network.sizes[-1] > LARGEST:
         return {}
     if not starts:
-        return _Search(open_, references, hints).found()
+        return _Search(open_, references, hints, told).found()
     bare = {}
     for name, (layer, M) in open_.items():
         weight = starts.get(name, 0.0)
         bare[name] = layer, ((M - weight * np.eye(len(M))) / (1 - weight)).astype(M.dtype)
-    found = _Search(bare, references, hints).found()
+    found = _Search(bare, references, hints, told).found()
     averaged = {
         name: replace(e, start="identity", history=expressions.decay_of(starts[name], 1e-6)) if name in starts else e
         for name, e in found.items()
     }
-    return averaged or _Search(open_, references, hints).found()
+    return averaged or _Search(open_, references, hints, told).found()
 
 
 def is_moment(M: np.ndarray) -> bool:
@@ -75,8 +80,10 @@ class _Search:
     """All G together first, as one pass with sampled targets gives all of them; then those of weights and those of
     biases, then one by one, and the small ones beside those that were recognised."""
 
-    def __init__(self, theirs: Quantities, references: References, hints: Collection[float]) -> None:
-        self.theirs, self.references = theirs, references
+    def __init__(
+        self, theirs: Quantities, references: References, hints: Collection[float], told: Collection[int]
+    ) -> None:
+        self.theirs, self.references, self.told = theirs, references, told
         self.names = list(theirs)
         self.hints = list(hints)
         self.rounding = max(fits.rounding(M) for _, M in theirs.values())
@@ -138,6 +145,7 @@ class _Search:
             self.rounding,
             [(known or {}).get(name) for name in names],
             margin,
+            self.told,
         )
         if sampled is None:
             return {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.kfac_ref.oracle.mutations import damping, dense, factors, impostors
+from tests.kfac_ref.oracle.mutations import damping, dense, factors, impostors, slips
 from tests.kfac_ref.oracle.mutations.judge import Expected, Mutation, judge
 
 __all__ = ["KINDS", "Expected", "Mutation", "generate", "judge"]
@@ -29,6 +29,7 @@ KINDS = {
     "scaled-factors": (damping.scaled_factors, 5),
     "separate-blocks": (damping.separate_blocks, 6),
     "own-factors": (damping.own_factors, 5),
+    "slips-of-factors": (slips.factors, 14),
     "noise": (impostors.noise, 6),
     "other": (impostors.other, 6),
     "slip": (impostors.slip, 6),

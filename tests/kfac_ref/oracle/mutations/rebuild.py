@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.kfac_ref.oracle.mutations import preconditioners
+from tests.kfac_ref.oracle.mutations import preconditioners, slip_words
 from tests.kfac_ref.oracle.mutations.layouts import arranged, candidates
 from tests.kfac_ref.oracle.mutations.situations import Numbers
 
@@ -77,6 +77,14 @@ def rebuilt(numbers: Numbers, name: str, claim: dict, theirs: np.ndarray, by_val
         for B in bases:
             for order in candidates(numbers.network, layers, text, claim.get("bias")):
                 yield scale * B[np.ix_(order, order)]
+        return
+    elif slip_words.is_slip(claim) and kind in ("A", "G", "G_bias"):
+        M = slip_words.factor_claimed(numbers, kind, i + 1 if kind == "A" else i, claim)
+        added = sum(claim.get("damping_values") or [0.0])
+        if (claim.get("order") or "").startswith("its inverse"):
+            yield np.linalg.inv(scale * M + added * np.eye(len(M)))
+            return
+        yield from _with_history(M, scale, claim.get("history"))
         return
     else:
         factor = "G" if (kind == "A") == ("swapped" in text) else "A"
