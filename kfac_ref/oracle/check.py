@@ -22,6 +22,7 @@ from kfac_ref.oracle import (
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.choose import choose, undecided
 from kfac_ref.oracle.layouts import Arrangement, arrangements
+from kfac_ref.oracle.numbering import numbering
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.summary import summarise
 from kfac_ref.oracle.theirs import kind_of, read_theirs
@@ -70,7 +71,8 @@ class _Check:
     def __init__(self, arrays: dict[str, np.ndarray], references: References) -> None:
         self.arrays, self.references = arrays, references
         self.kinds = {name: kind_of(name) for name in arrays}
-        self.layers = layers_of(arrays, references)
+        self.numbering = numbering(arrays, references)
+        self.layers = self.numbering.layers
         self.found: Explanations = {}
         self.chosen: dict[str, Explanation | None] = {}
 
@@ -82,6 +84,8 @@ class _Check:
         verdicts = {}
         for name in self.arrays:
             e = self.chosen.get(name)
+            if e is not None and self.kinds[name] == "A" and self.numbering.note:
+                e = replace(e, notes=(*e.notes, self.numbering.note), expected=False)
             closest = None if e else min(self.found.get(name, []), key=lambda e: e.residual, default=None)
             symbols = self.references.symbols(self.layers[name] or None)
             verdicts[name] = Verdict(name, e and e.told(symbols), closest and closest.told(symbols))
@@ -250,27 +254,3 @@ class _Check:
                     nearest = min((e.residual for e in self.found[name]), default=np.inf)
                     if sampled is not None and sampled.residual <= FARTHER * nearest:
                         self.chosen[name] = sampled
-
-
-def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:
-    """The layer of each quantity, 0 for `fisher`. A_i counts from 0 as Ā does, or from 1 as layers do, where A_ℓ is
-    there, or the sizes say so, or else the numbers."""
-    sizes = references.network.sizes
-    numbers = {name: int(name.rsplit("_", 1)[1]) for name in arrays if name != "fisher"}
-    A = {name: i for name, i in numbers.items() if name.startswith("A_")}
-
-    def fit_in_size(offset: int) -> bool:
-        return all(
-            1 <= i + offset <= references.layers
-            and arrays[name].shape[0] in (sizes[i + offset - 1], sizes[i + offset - 1] + 1)
-            for name, i in A.items()
-        )
-
-    def unexplained(offset: int) -> int:
-        found = [factor_checks.explain_A(arrays[n], i + offset, references, False) for n, i in A.items()]
-        return sum(not any(e.fits for e in explanations) for explanations in found)
-
-    offset = 1 if "A_0" in A or (f"A_{references.layers}" not in A and fit_in_size(1)) else 0
-    if offset and "A_0" not in A and fit_in_size(0) and unexplained(0) < unexplained(1):
-        offset = 0
-    return {"fisher": 0} | {name: i + offset if name in A else i for name, i in numbers.items()}
