@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kfac_ref.oracle import (
+    damping_slips,
     dense_checks,
     factor_checks,
     fits,
@@ -217,6 +218,23 @@ class _Check:
             for name in names:
                 self.found[name] += more
         self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
+        if any(hook_slips.open_to(self.chosen[name]) for name in whole | weights | biases):
+            self._preconditioned_together(whole)
+            self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
+
+    def _preconditioned_together(self, whole: Mapping[str, tuple[int, np.ndarray]]) -> None:
+        """Slips that all layers have in common."""
+        sizes, ways = self.references.network.sizes, {}
+        for layer, x in whole.values():
+            for a in arrangements(x, sizes[layer], sizes[layer - 1]):
+                ways.setdefault((a.bias, a.layout), {})[layer] = a
+        alike = [way for way in ways.values() if len(way) == len(whole)]
+        if not alike:
+            return
+        tolerance = max(fits.rounding(x) for _, x in whole.values())
+        found = damping_slips.explain_together(alike, self.references, tolerance, {})
+        for name, (layer, _) in whole.items():
+            self.found[name] += found[layer]
 
     def _explain_preconditioned(
         self, x: np.ndarray, layer: int, part: str = "", readings: Sequence[Arrangement] | None = None

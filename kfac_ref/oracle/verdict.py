@@ -53,6 +53,10 @@ class Explanation:
     damping: str | None = None
     damping_values: tuple[float, ...] = ()
     """What was added to the diagonals, as found."""
+    added: float | None = None
+    """Of weight decay: what θ was multiplied by before it was added."""
+    together: bool = False
+    """Whether it was found of all layers together, so that more numbers than this quantity's tell its scale."""
     notes: tuple[str, ...] = ()
     """What else differs from the project's conventions."""
     cost: float = 0.0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from tests.kfac_ref.oracle.mutations import preconditioners, slip_words
+from tests.kfac_ref.oracle.mutations import damping_words, preconditioners, slip_words
 from tests.kfac_ref.oracle.mutations.layouts import arranged, candidates
 from tests.kfac_ref.oracle.mutations.situations import Numbers
 
@@ -63,11 +64,15 @@ def rebuilt(numbers: Numbers, name: str, claim: dict, theirs: np.ndarray, by_val
     text, fisher = words_of(claim), claim.get("fisher") or "exact"
     if kind.startswith("preconditioned"):
         values = list(claim.get("damping_values") or []) if by_value else None
-        bases = preconditioners.matching(numbers, text, i, claim.get("fisher"), scale, claim.get("bias"), values)
+        bases = chain(
+            damping_words.claimed(numbers, i, claim),
+            preconditioners.matching(numbers, text, i, claim.get("fisher"), scale, claim.get("bias"), values),
+        )
         part = kind.rpartition("_")[2]
     elif kind.startswith("gradient"):
         bases = [numbers.gradient(i), numbers.gradient(i, 1.0, 0.0)]
         bases += [numbers.gradient(i, 1.0, 1 / scale)] if scale else []
+        bases += [numbers.gradient(i, 1.0, 0.0) + w for w in slip_words.decayed(numbers, i, text)]
         part = kind.rpartition("_")[2]
     elif kind in ("block", "fisher"):
         layers = [i] if i else list(range(1, numbers.layers + 1))

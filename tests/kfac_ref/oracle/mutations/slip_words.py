@@ -165,3 +165,11 @@ def factor_claimed(numbers: Numbers, name: str, layer: int, claim: dict) -> np.n
     else:
         x = derivatives_at(numbers, layer, place, claim.get("fisher"))
     return moment(x, x, claim)
+
+
+def decayed(numbers: Numbers, layer: int, text: str) -> list[np.ndarray]:
+    """c W_i, where a verdict says that it was added, of the biases too or not."""
+    W = numbers.W[layer - 1]
+    if not (m := re.search(r"([-\d.e+]+)\*theta(, not of biases,)? added", text)):
+        return []
+    return [float(m[1]) * (np.concatenate([W[:, :-1], 0 * W[:, -1:]], 1) if m[2] else W)]
