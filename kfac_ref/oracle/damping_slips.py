@@ -25,8 +25,8 @@ from kfac_ref.oracle.verdict import Explanation
 
 FEW = 12
 """Rows and columns of each layer that are looked at first."""
-NEAR = 0.03
-"""How near these must be if all is to be looked at."""
+SLACK = 30.0
+"""How many times what all may be off these may be, if all is to be looked at."""
 LEAST = 8
 """How many numbers theirs must hold at least, a scale without a name being claimed."""
 Readings = Mapping[int, Arrangement]
@@ -90,6 +90,7 @@ class _Together:
         self.U = self._into([a.matrix for a in way.values()])
         self.sizes = [max(float(np.linalg.norm(u)), 1e-300) for u in self.U]
         strong = [np.abs(u) for u in self.U]
+        # of each layer the rows and columns in which it is largest
         self.some = [np.ix_(np.argsort(-s.max(1))[:FEW], np.argsort(-s.max(0))[:FEW]) for s in strong]
         everything = references.dampings()
         self.network = network_pis([factors.pairs[i] for i in range(1, references.layers + 1)])
@@ -115,35 +116,46 @@ class _Together:
             W[:, -1] = 0
         W, W_0 = self._of_layers(self.references.case.parameters), self._of_layers(biased)
         loss = self._of_layers(self.references.gradient)
-        gradients = [(self._of_layers(V), V, notes, cost) for V, notes, cost in self.references.gradients]
-        for these in zip(*self.rules, strict=True):
-            D = [self.factors.pairs[i].denominators(rule) for i, rule in zip(self.layers, these, strict=True)]
-            condition = max(float(np.max(d) / max(np.min(d), 1e-300)) for d in D)
-            if condition > 1e10:
-                continue
-            allowed = fits.conditioned(self.tolerance, condition / 100)
-            for V, full, notes, cost in gradients:
-                P = [v / d for v, d in zip(V, D, strict=True)]
-                self._scaled(found, these, P, full, notes, cost, allowed)
-            for added in ADDED if not self.factors.slip else ():
-                P = [v / d for v, d in zip(loss, D, strict=True)]
-                w = W if added.biases else W_0
+        ways = list(zip(*self.rules, strict=True))
+        denominators = [self._denominators(these) for these in ways]
+        good = [k for k, D in enumerate(denominators) if self._condition(D) < 1e10]
+        few = np.stack([self._few(denominators[k]) for k in good])
+        y = self._few(self.U, scaled=True)
+        allowed = np.array([fits.conditioned(self.tolerance, self._condition(denominators[k]) / 100) for k in good])
+        for V, notes, cost in self.references.gradients:
+            v = self._of_layers(V)
+            for j in np.flatnonzero(_off(y, self._few(v, scaled=True) / few) <= SLACK * allowed):
+                D = denominators[good[j]]
+                P = [x / d for x, d in zip(v, D, strict=True)]
+                self._scaled(found, ways[good[j]], P, V, notes, cost, float(allowed[j]))
+        for added in ADDED if not self.factors.slip else ():
+            w = W if added.biases else W_0
+            Q_few = self._few(w, scaled=True) / (few if added.before else np.ones_like(few))
+            for j in np.flatnonzero(_off(y, self._few(loss, scaled=True) / few, Q_few) <= SLACK * allowed):
+                D = denominators[good[j]]
+                P = [x / d for x, d in zip(loss, D, strict=True)]
                 Q = [x / d for x, d in zip(w, D, strict=True)] if added.before else w
-                self._decayed(found, these, P, Q, added, allowed)
+                self._decayed(found, ways[good[j]], P, Q, added, float(allowed[j]))
         return found
+
+    def _denominators(self, these: Sequence[Rule]) -> list[np.ndarray]:
+        return [self.factors.pairs[i].denominators(rule) for i, rule in zip(self.layers, these, strict=True)]
+
+    def _condition(self, D: Sequence[np.ndarray]) -> float:
+        return max(float(np.max(d) / max(np.min(d), 1e-300)) for d in D)
+
+    def _few(self, matrices: Sequence[np.ndarray], scaled: bool = False) -> np.ndarray:
+        """The entries of each layer that are looked at first, over the size of theirs if `scaled`."""
+        sizes = self.sizes if scaled else [1.0] * len(self.U)
+        return np.concatenate([(M[k] / s).ravel() for M, k, s in zip(matrices, self.some, sizes, strict=True)])
 
     def _regressed(self, terms: Sequence[Sequence[np.ndarray]], allowed: float) -> tuple[np.ndarray, list[float]] | None:
         """Coefficients of the terms, common to all layers, and the residual of each layer; None if they do not fit."""
-        for some in (True, False):
-            ix = self.some if some else [(slice(None), slice(None))] * len(self.U)
-            y = np.concatenate([(u[k] / s).ravel() for u, k, s in zip(self.U, ix, self.sizes, strict=True)])
-            X = [
-                np.concatenate([(t[k] / s).ravel() for t, k, s in zip(term, ix, self.sizes, strict=True)])
-                for term in terms
-            ]
-            fit = fits.regress(y, X)
-            if fit is None or fit[1] > (NEAR if some else allowed):
-                return None
+        y = np.concatenate([(u / s).ravel() for u, s in zip(self.U, self.sizes, strict=True)])
+        X = [np.concatenate([(t / s).ravel() for t, s in zip(term, self.sizes, strict=True)]) for term in terms]
+        fit = fits.regress(y, X)
+        if fit is None or fit[1] > allowed:
+            return None
         coefficients = fit[0]
         off = []
         for k, (u, size) in enumerate(zip(self.U, self.sizes, strict=True)):
@@ -229,6 +241,20 @@ class _Together:
         says = said(laid_out, pair, rule)
         place, order = self.factors.says.place, self.factors.says.order
         return replace(says, place=place, order=order, expected=False, together=True)
+
+
+def _off(y: np.ndarray, P: np.ndarray, Q: np.ndarray | None = None) -> np.ndarray:
+    """How far y (K,) is from a multiple of each row of P, or from a combination of it and that of Q, relatively."""
+
+    def without(X: np.ndarray, Z: np.ndarray) -> np.ndarray:
+        squares = np.einsum("rk,rk->r", Z, Z)
+        along = np.einsum("rk,rk->r", X, Z) / np.where(squares > 0, squares, np.inf)
+        return X - along[:, None] * Z
+
+    rest = without(np.broadcast_to(y, P.shape), P)
+    if Q is not None:
+        rest = without(rest, without(Q, P))
+    return np.linalg.norm(rest, axis=1) / np.linalg.norm(y)
 
 
 def _factors(

@@ -74,7 +74,7 @@ def explain_factor(
 
 def open_to(e: Explanation | None) -> bool:
     """Whether a quantity may be a slip's: nothing explains it, or only numbers that nothing is known of."""
-    return e is None or e.expression is None or (e.damping or "x")[0].isdigit()
+    return e is None or e.expression is None or (e.damping or "x")[0].isdigit() or " with pi = " in (e.damping or "")
 
 
 def tells(theirs: np.ndarray) -> bool:

@@ -86,5 +86,5 @@ def named_pi(pair: Pair, a: float, b: float, dampings: Mapping[str, float], off:
         chosen = float(f"{p:.{digits}g}")
         if abs(p / chosen - 1) <= 3 * off:
             return Rule(f"{root_of(name)} with pi = {chosen:g} (clipped, or given)", a, b, cost=2.4)
-        return Rule(f"{root_of(name)} with pi = {p:.6g} (in place of {pair.pi('trace'):.6g})", a, b, cost=3.0)
+        return Rule(f"{root_of(name)} with pi = {p:.6g} (by no convention that is known)", a, b, cost=3.0)
     return None
