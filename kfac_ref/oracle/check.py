@@ -15,6 +15,7 @@ from kfac_ref.oracle import (
     factor_checks,
     fits,
     gradient_checks,
+    gradient_slips,
     hook_slips,
     preconditioned_checks,
     sampled_factors,
@@ -179,6 +180,19 @@ class _Check:
             for name, (layer, x) in self._of(kind).items():
                 self.found[name] = gradient_checks.explain_gradient(x, layer, self.references, part)
         self._choose("gradient", "gradient_weight", "gradient_bias")
+        self._gradient_slips()
+
+    def _gradient_slips(self) -> None:
+        """Slips, where nothing that is done on purpose explains a gradient; those of others again for what is left."""
+        kinds = ("gradient", "gradient_weight", "gradient_bias")
+        for only in (False, True):
+            known = hook_slips.known_slips(self.chosen, self.arrays) if only else None
+            for name, (layer, x) in self._of(*kinds).items():
+                part = self.kinds[name].partition("_")[2]
+                if hook_slips.open_to(self.chosen[name]) and (only or x.size >= 6):
+                    more = gradient_slips.explain_gradient_slips(x, layer, self.references, part, known)
+                    self.found[name] += more
+            self._choose(*kinds)
 
     def _preconditioned(self) -> None:
         whole, weights = self._of("preconditioned"), self._of("preconditioned_weight")
@@ -265,6 +279,10 @@ class _Check:
         for name, (_, x) in self._of("fisher").items():
             self.found[name] = dense_checks.explain_fisher(x, self.references)
         for kind in ("block", "fisher"):
+            self._choose(kind)
+            for name, (layer, x) in self._of(kind).items():
+                if hook_slips.open_to(self.chosen[name]):
+                    self.found[name] += dense_checks.explain_slips(x, layer or None, self.references)
             self._choose(kind)
             for name, (layer, x) in self._of(kind).items():
                 if self.chosen[name] is None:

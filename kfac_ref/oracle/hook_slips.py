@@ -79,7 +79,7 @@ def open_to(e: Explanation | None) -> bool:
 
 def tells(theirs: np.ndarray) -> bool:
     """Whether theirs holds numbers enough to be one of thousands of matrices to rounding, and no other."""
-    n = min(theirs.shape)
+    n = min(theirs.shape) if theirs.ndim == 2 else theirs.size
     return n >= 2 if fits.rounding(theirs) < fits.FLOAT32 else n >= 3
 
 

@@ -30,6 +30,8 @@ KINDS = {
     "separate-blocks": (damping.separate_blocks, 6),
     "own-factors": (damping.own_factors, 5),
     "slips-of-factors": (slips.factors, 14),
+    "slips-of-gradients": (slips.gradients, 8),
+    "slips-of-blocks": (slips.blocks, 6),
     "pi": (damping_slips.pi, 8),
     "clip": (damping_slips.clips, 8),
     "decay": (damping_slips.decay, 6),

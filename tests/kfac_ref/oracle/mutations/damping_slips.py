@@ -114,6 +114,7 @@ def decay(rng) -> Iterator[Mutation]:
     case = networks(rng)
     numbers = Numbers(case, dtype)
     c = float(rng.choice([5e-4, 1e-2, 0.1, 0.37]))
+    c = 0.02 if c == case.eta else c
     W = numbers.W
     W_0 = [np.concatenate([w[:, :-1], 0 * w[:, -1:]], 1) for w in W]
     structure, which = [("traces", "gamma"), ("plain", "lambda"), ("product", "lambda"), ("plain", "sqrt(lambda)")][
@@ -138,6 +139,9 @@ def decay(rng) -> Iterator[Mutation]:
         )
     U = precondition(numbers, gradients(numbers, N, 0.0), structure, value)
     theirs = finish(rng, named([u + numbers.dtype(c) * w for u, w in zip(U, W, strict=True)]), rounded)
+    single = any(x.dtype == np.float32 for x in theirs.values())
+    if c * min(np.linalg.norm(w) / np.linalg.norm(u) for u, w in zip(U, W, strict=True)) < (0.02 if single else 1e-4):
+        return  # out of rounding's sight
     yield Mutation(
         "decay",
         f"c W after, c = {c}, summed; {structure}, {which}",

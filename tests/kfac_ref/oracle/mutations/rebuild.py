@@ -72,6 +72,7 @@ def rebuilt(numbers: Numbers, name: str, claim: dict, theirs: np.ndarray, by_val
     elif kind.startswith("gradient"):
         bases = [numbers.gradient(i), numbers.gradient(i, 1.0, 0.0)]
         bases += [numbers.gradient(i, 1.0, 1 / scale)] if scale else []
+        bases += slip_words.gradients_claimed(numbers, i, claim) if slip_words.is_slip(claim) else []
         bases += [numbers.gradient(i, 1.0, 0.0) + w for w in slip_words.decayed(numbers, i, text)]
         part = kind.rpartition("_")[2]
     elif kind in ("block", "fisher"):
@@ -79,6 +80,7 @@ def rebuilt(numbers: Numbers, name: str, claim: dict, theirs: np.ndarray, by_val
         bases = [numbers.fisher(fisher, i)] if fisher != "identity" else []
         if i:
             bases.append(np.kron(numbers.A(i - 1), numbers.G(i, fisher)))
+        bases = slip_words.blocks_claimed(numbers, layers, claim) if slip_words.is_slip(claim) else bases
         for B in bases:
             for order in candidates(numbers.network, layers, text, claim.get("bias")):
                 yield scale * B[np.ix_(order, order)]

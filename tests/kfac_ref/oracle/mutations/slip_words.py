@@ -173,3 +173,32 @@ def decayed(numbers: Numbers, layer: int, text: str) -> list[np.ndarray]:
     if not (m := re.search(r"([-\d.e+]+)\*theta(, not of biases,)? added", text)):
         return []
     return [float(m[1]) * (np.concatenate([W[:, :-1], 0 * W[:, -1:]], 1) if m[2] else W)]
+
+
+def gradients_claimed(numbers: Numbers, layer: int, claim: dict) -> list[np.ndarray]:
+    """The gradients that a verdict with a slip may mean, without its scale."""
+    place = claim.get("place") or ""
+    left, right = numbers.g(layer, numbers.Y), numbers.a[layer - 1]
+    if place.startswith(("derivatives", "the derivatives", "phi'", "targets")):
+        fisher = "monte-carlo" if "targets sampled" in place else "empirical"
+        left = derivatives_at(numbers, layer, place, fisher)[0]
+    elif place:
+        right = activities_at(numbers, layer, place)
+    M = moment(left[None], right[None], claim)
+    if M.shape != numbers.W[layer - 1].shape:
+        return [M]
+    l2 = 0.0 if "left out" in " ".join(claim.get("notes") or []) else float(numbers.eta)
+    return [M + l2 * numbers.W[layer - 1]]
+
+
+def blocks_claimed(numbers: Numbers, layers: list[int], claim: dict) -> list[np.ndarray]:
+    """The dense blocks that a verdict with a slip may mean, without its scale, in the project's order."""
+    place, fisher, parts = claim.get("place") or "", claim.get("fisher") or "exact", []
+    for i in layers:
+        a = activities_at(numbers, i, place[3:] if place.startswith("A: ") else "")
+        g = derivatives_at(numbers, i, place[3:] if place.startswith("G: ") else "", fisher)
+        parts.append(np.stack([[np.kron(a[n], r[n]) for n in range(len(a))] for r in g]))
+        if "Kronecker" in (claim.get("matrix") or ""):
+            return [np.kron(moment(a[None], a[None], {}), moment(g, g, {}))]
+    rows = np.concatenate(parts, axis=2)
+    return [moment(rows, rows, claim)]

@@ -90,3 +90,71 @@ def factors(rng) -> Iterator[Mutation]:
             theirs = finish(rng, theirs, rounded)
             expected = {k: Expected("claim" if len(x) > 2 else "either") for k, x in theirs.items()}
             yield Mutation("slips", f"{what}, {fisher}; {more}", case, theirs, expected)
+
+
+def gradients(rng) -> Iterator[Mutation]:
+    """The same of gradients, with one convention more."""
+    dtype, rounded = dtype_of(rng)
+    case = networks(rng)
+    numbers, N = Numbers(case, dtype), len(case.X)
+    layers = range(1, numbers.layers + 1)
+    g = {i: numbers.g(i, numbers.Y) for i in layers}
+    a = {i: numbers.a[i - 1] for i in layers}
+    m, j, l2 = int(rng.integers(2, N)), int(rng.integers(N)), numbers.dtype(float(rng.choice([0.0, case.eta])))
+
+    def of(left: Arrays, right: Arrays) -> Arrays:
+        return {f"gradient_{i}": left[i].T @ right[i] / len(left[i]) + l2 * numbers.W[i - 1] for i in left}
+
+    def cases(take) -> Arrays:
+        return of({i: take(g[i]) for i in layers}, {i: take(a[i]) for i in layers})
+
+    hidden = {i: derivatives_at(numbers, i, "derivatives by activities", "empirical")[0] for i in layers[:-1]}
+    plans: dict[str, Arrays] = {
+        "behind phi": of(hidden, a),
+        "phi missing": of({i: g[i] for i in layers if i > 1}, {i: with_ones(numbers.s[i - 2]) for i in layers if i > 1}),
+        "mean first": {f"gradient_{i}": np.outer(g[i].mean(0), a[i].mean(0)) + l2 * numbers.W[i - 1] for i in layers},
+        "the first case": cases(lambda x: x[:1]),
+        "the last mini-batch": cases(lambda x: x[-(N % m or m) :]),
+        "the remainder dropped": cases(lambda x: x[: N - N % m]),
+        "a case twice": cases(lambda x: np.concatenate([x, x[j : j + 1]])),
+    }
+    for what in rng.choice(list(plans), 3, replace=False):
+        wrong = plans[what]
+        theirs = {f"gradient_{i}": wrong.get(f"gradient_{i}", numbers.gradient(i, 1.0, l2 / case.eta if case.eta else 0.0)) for i in layers}
+        ways = {
+            "": theirs,
+            "transposed": {k: x.T.copy() for k, x in theirs.items()},
+            "bias first": {k: np.roll(x, 1, 1) for k, x in theirs.items()},
+            "negative": {k: -x for k, x in theirs.items()},
+            "without bias": {k: x[:, :-1] for k, x in theirs.items()},
+        }
+        for more in ("", str(rng.choice(list(ways)[1:]))):
+            sent = finish(rng, ways[more], rounded)
+            yield Mutation("gradient-slips", f"{what}; {more}", case, sent, {k: Expected("claim") for k in sent})
+
+
+def blocks(rng) -> Iterator[Mutation]:
+    """The same of dense blocks: of each case's gradient, or Kronecker products."""
+    dtype, rounded = dtype_of(rng)
+    case = networks(rng)
+    numbers, N = Numbers(case, dtype), len(case.X)
+    layers = range(1, numbers.layers + 1)
+    fisher = str(rng.choice(["exact", "empirical"]))
+
+    def rows(i: int, place: str = "", of: str = fisher) -> np.ndarray:
+        g = derivatives_at(numbers, i, place, of)
+        return np.einsum("np,rnd->rnpd", numbers.a[i - 1], g).reshape(*g.shape[:2], -1)
+
+    behind = {i: derivatives_at(numbers, i, "derivatives by activities", fisher) for i in layers[:-1]}
+    mean = {i: rows(i, of="empirical").mean(1) for i in layers}
+    plans = {
+        "mean gradient": {i: np.outer(m, m) for i, m in mean.items()},
+        "behind phi": {i: _second(rows(i, "derivatives by activities")) for i in layers[:-1]},
+        "factors behind phi": {i: np.kron(numbers.A(i - 1), _second(g)) for i, g in behind.items()},
+        "the first case": {i: _second(rows(i)[:, :1]) for i in layers},
+        "the last mini-batch": {i: _second(rows(i)[:, -(N % 5 or 5) :]) for i in layers},
+        "the diagonal": {i: np.diag(np.diag(_second(rows(i)))) for i in layers},
+    }
+    for what in rng.choice(list(plans), 2, replace=False):
+        theirs = finish(rng, {f"block_{i}": np.asarray(x, dtype=dtype) for i, x in plans[what].items()}, rounded)
+        yield Mutation("block-slips", f"{what}, {fisher}", case, theirs, {k: Expected("claim") for k in theirs})
