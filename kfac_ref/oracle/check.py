@@ -23,6 +23,7 @@ from kfac_ref.oracle import (
 )
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.choose import choose, undecided
+from kfac_ref.oracle.formulas import explain
 from kfac_ref.oracle.layouts import Arrangement, arrangements
 from kfac_ref.oracle.numbering import numbering
 from kfac_ref.oracle.references import References
@@ -90,9 +91,11 @@ class _Check:
                 e = replace(e, notes=(*e.notes, self.numbering.note), expected=False)
             closest = None if e else min(self.found.get(name, []), key=lambda e: e.residual, default=None)
             symbols = self.references.symbols(self.layers[name] or None)
-            verdicts[name] = Verdict(name, e and e.told(symbols), closest and closest.told(symbols))
+            verdicts[name] = Verdict(
+                name, e and e.told(symbols), closest and closest.told(symbols), self.layers[name] or None
+            )
         about = f"{self.references.network}, N = {self.references.cases}"
-        return Report(verdicts, summarise(verdicts), about)
+        return Report(verdicts, summarise(verdicts), about, explain(verdicts))
 
     def _choose(self, *kinds: str) -> None:
         """Choose among what was found for the quantities of these kinds."""

@@ -125,6 +125,8 @@ class Verdict:
     """What explains the numbers; None if nothing does."""
     closest: Explanation | None = None
     """If nothing fits: what comes closest."""
+    layer: int | None = None
+    """Of which layer it is, as its name was read."""
 
     @property
     def verdict(self) -> str:
@@ -195,6 +197,13 @@ class Report:
     """Two lines."""
     about: str = ""
     """The case, in a line."""
+    formulas: str = ""
+    """What `explain` says."""
+
+    def explain(self) -> str:
+        """For each quantity that does not match: the formula that theirs computes, the right one with its section in
+        the paper, and where it is known what to change."""
+        return self.formulas
 
     @property
     def matches(self) -> bool:

@@ -73,7 +73,7 @@ def rebuilt(numbers: Numbers, name: str, claim: dict, theirs: np.ndarray, by_val
         bases = [numbers.gradient(i), numbers.gradient(i, 1.0, 0.0)]
         bases += [numbers.gradient(i, 1.0, 1 / scale)] if scale else []
         bases += slip_words.gradients_claimed(numbers, i, claim) if slip_words.is_slip(claim) else []
-        bases += [numbers.gradient(i, 1.0, 0.0) + w for w in slip_words.decayed(numbers, i, text)]
+        bases += [numbers.gradient(i, 1.0, 0.0) + w / scale for w in slip_words.decayed(numbers, i, text)]
         part = kind.rpartition("_")[2]
     elif kind in ("block", "fisher"):
         layers = [i] if i else list(range(1, numbers.layers + 1))
