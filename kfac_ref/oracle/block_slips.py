@@ -39,16 +39,15 @@ def explain_block_slips(
     found: list[Explanation] = []
     for candidate, rows in _candidates(layers, references):
         for order in ways:
-            says = replace(
-                candidate.says, bias=order.bias, layout=order.layout, cost=candidate.says.cost + order.cost
-            )
+            says = replace(candidate.says, bias=order.bias, layout=order.layout, cost=candidate.says.cost + order.cost)
             laid_out = Candidate(candidate.matrix[np.ix_(order.index, order.index)], says)
             if rows is None:
                 found += _fitted(theirs, laid_out, symbols)
                 continue
             part = rows[..., order.index]
             for choice in _chosen(theirs, part, references.cases):
-                for chosen in of_choice(choice, says, lambda w, part=part: moment(part, weights=w), references.cases):
+                of_cases = moment(part, weights=choice.weights)
+                for chosen in of_choice(choice, says, of_cases, references.cases):
                     found += _fitted(theirs, chosen, symbols)
     return found
 
@@ -77,8 +76,8 @@ def _candidates(layers: Sequence[int], references: References) -> Iterator[tuple
         together = moment(_gradients(g.values, a.values))
         yield Candidate(together, replace(says, matrix="Fisher block")), None
         factors = kronecker.dense(moment(a.values), moment(g.values))
-        matrix = "Kronecker product of the factors"
-        yield Candidate(factors, replace(says, matrix=matrix, cost=says.cost + 0.3)), None
+        product_of = replace(says, matrix="Kronecker product of the factors", cost=says.cost + 0.3)
+        yield Candidate(factors, product_of), None
 
 
 def _place(a: Rows, g: Rows) -> str:

@@ -62,7 +62,7 @@ ADDED = (
 
 
 def explain_together(
-    ways: Sequence[Readings], references: References, tolerance: float, own: Mapping[int, tuple[np.ndarray, np.ndarray]]
+    ways: Sequence[Readings], references: References, tolerance: float
 ) -> dict[int, list[Explanation]]:
     """Explanations that fit, by layer.
 
@@ -70,12 +70,11 @@ def explain_together(
     ----------
     ways : the ways in which all layers can be read alike
     tolerance : what rounding may have done
-    own : by layer, their own A, in the project's layout, and G
     """
     found: dict[int, list[Explanation]] = {i: [] for way in ways for i in way}
     for way in ways:
         columns = {i: a.matrix.shape[1] for i, a in way.items()}
-        for factors in _factors(references, columns, own):
+        for factors in _factors(references, columns):
             for i, more in _Together(way, factors, references, tolerance).found().items():
                 found[i] += more
     return found
@@ -149,7 +148,9 @@ class _Together:
         sizes = self.sizes if scaled else [1.0] * len(self.U)
         return np.concatenate([(M[k] / s).ravel() for M, k, s in zip(matrices, self.some, sizes, strict=True)])
 
-    def _regressed(self, terms: Sequence[Sequence[np.ndarray]], allowed: float) -> tuple[np.ndarray, list[float]] | None:
+    def _regressed(
+        self, terms: Sequence[Sequence[np.ndarray]], allowed: float
+    ) -> tuple[np.ndarray, list[float]] | None:
         """Coefficients of the terms, common to all layers, and the residual of each layer; None if they do not fit."""
         y = np.concatenate([(u / s).ravel() for u, s in zip(self.U, self.sizes, strict=True)])
         X = [np.concatenate([(t / s).ravel() for t, s in zip(term, self.sizes, strict=True)]) for term in terms]
@@ -257,10 +258,8 @@ def _off(y: np.ndarray, P: np.ndarray, Q: np.ndarray | None = None) -> np.ndarra
     return np.linalg.norm(rest, axis=1) / np.linalg.norm(y)
 
 
-def _factors(
-    references: References, columns: Mapping[int, int], own: Mapping[int, tuple[np.ndarray, np.ndarray]]
-) -> Iterator[Factors]:
-    """Right factors of each Fisher, their own, and those with the slips of hooks that are commonest."""
+def _factors(references: References, columns: Mapping[int, int]) -> Iterator[Factors]:
+    """Right factors of each Fisher, and those with the slips of hooks that are commonest."""
     layers = range(1, references.layers + 1)
 
     def cut(i: int, A: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def _candidates(
     g, x = given[0].values, inputs[0].values
     for l2 in (0.0, eta, -eta) if eta else (0.0,):
         for choice in _chosen(g, x, a.matrix - l2 * W, theirs, references.cases, only):
-            for candidate in of_choice(choice, says, lambda w: moment(g, x, w), references.cases):
+            for candidate in of_choice(choice, says, moment(g, x, choice.weights), references.cases):
                 yield from _with_decay(candidate, W, eta)
 
 
@@ -69,9 +69,7 @@ def _products(given: list[Rows], inputs: list[Rows], says: Explanation) -> Itera
             yield Candidate(moment(g.values, right_a.values), replace(says, place=place, cost=cost))
     for x in inputs:
         if x.place is not None:
-            yield Candidate(
-                moment(right_g.values, x.values), replace(says, place=x.place, cost=says.cost + x.cost)
-            )
+            yield Candidate(moment(right_g.values, x.values), replace(says, place=x.place, cost=says.cost + x.cost))
     first = mean_first(right_g.values, right_a.values)
     yield Candidate(first, replace(says, order=MEAN_FIRST, cost=says.cost + 2.0))
 

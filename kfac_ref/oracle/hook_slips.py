@@ -5,14 +5,14 @@ Looked for only where nothing that is known to be done on purpose explains a fac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kfac_ref.oracle import fits, order_slips
-from kfac_ref.oracle.case_slips import MOST_CASES, NEAR, Choice, choices
 from kfac_ref.oracle.case_slips import FORMS as Q
+from kfac_ref.oracle.case_slips import MOST_CASES, NEAR, Choice, choices
 from kfac_ref.oracle.expressions import Symbols
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.order_slips import moment
@@ -20,8 +20,6 @@ from kfac_ref.oracle.places import Rows, activity_rows, derivative_rows
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
-ALL = "all"
-"""The N by which a sum over some cases was divided all the same."""
 Slip = tuple[str | None, str | None, str | None]
 """Place, order and cases."""
 
@@ -59,9 +57,7 @@ def explain_factor(
     only : the slips that are looked for, such as those that other quantities of this check were found to have; default
         all
     """
-    looked = [
-        look for look in _readings(theirs, kind, layer, references, separate) if look.rows.width == len(theirs)
-    ]
+    looked = [look for look in _readings(theirs, kind, layer, references, separate) if look.rows.width == len(theirs)]
     told = tells(theirs)
     found = []
     for look in looked:
@@ -83,9 +79,7 @@ def tells(theirs: np.ndarray) -> bool:
     return n >= 2 if fits.rounding(theirs) < fits.FLOAT32 else n >= 3
 
 
-def _readings(
-    theirs: np.ndarray, kind: str, layer: int, references: References, separate: bool
-) -> Iterator[Looked]:
+def _readings(theirs: np.ndarray, kind: str, layer: int, references: References, separate: bool) -> Iterator[Looked]:
     if kind != "A":
         for rows in derivative_rows(layer, references):
             yield Looked(theirs, rows, claim(fisher=rows.fisher, place=rows.place, cost=rows.cost))
@@ -115,14 +109,11 @@ def _candidates(look: Looked, references: References, only: Collection[Slip] | N
         if wanted(e):
             yield Candidate(matrix, e)
     for choice in _chosen(look, references, only):
-        yield from of_choice(choice, says, lambda w: moment(rows, weights=w), references.cases)
+        yield from of_choice(choice, says, moment(rows, weights=choice.weights), references.cases)
 
 
-def of_choice(
-    choice: Choice, says: Explanation, matrix: Callable[[np.ndarray], np.ndarray], cases: int
-) -> Iterator[Candidate]:
-    """Their mean, and where they are not as many as all, their sum divided by the number of all."""
-    M = matrix(choice.weights)
+def of_choice(choice: Choice, says: Explanation, M: np.ndarray, cases: int) -> Iterator[Candidate]:
+    """M, the mean over some cases; and where they are not as many as all, their sum divided by the number of all."""
     e = replace(says, cases=choice.text, cost=says.cost + choice.cost)
     yield Candidate(M, e)
     if choice.counted != cases:
@@ -159,9 +150,7 @@ def _fitted(theirs: np.ndarray, candidate: Candidate, symbols: Symbols, told: bo
     return [e for e in found if e.expression is not None or (told and enough)]
 
 
-def _inverted(
-    theirs: np.ndarray, looked: Sequence[Looked], references: References, layer: int
-) -> list[Explanation]:
+def _inverted(theirs: np.ndarray, looked: Sequence[Looked], references: References, layer: int) -> list[Explanation]:
     """Theirs as the inverse of a factor, damped or not."""
     T = order_slips.inverse(theirs)
     if T is None:

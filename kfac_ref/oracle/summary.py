@@ -37,10 +37,7 @@ def summarise(verdicts: Mapping[str, Verdict]) -> str:
     if unexplained:
         sentences.append(f"nothing known explains {_listed(unexplained)}")
     said = {n: advice(e, called(n) != "preconditioned gradient") for n, e in explained.items()}
-    advised = [
-        what.replace("{}", which)
-        for which, what in _grouped(said, verdicts, named=True)
-    ]
+    advised = [what.replace("{}", which) for which, what in _grouped(said, verdicts, named=True)]
     advised = list(dict.fromkeys(advised))
     if not advised:
         advised = [f"the table has {'what comes closest' if unexplained else 'what is to be converted'}"]

@@ -17,6 +17,8 @@ def claimed(numbers: Numbers, layer: int, claim: dict) -> Iterator[np.ndarray]:
     text, scale = claim.get("damping") or "", claim.get("scale") or 1.0
     notes = " | ".join(claim.get("notes") or [])
     fisher = claim.get("fisher") or "exact"
+    if fisher == "monte-carlo" and numbers.case.sampled is None:
+        return
     factors = [_factors(numbers, i, claim, fisher) for i in range(1, numbers.layers + 1)]
     if claim.get("bias") == "absent":
         factors = [(A[:-1, :-1], G) for A, G in factors]
@@ -30,7 +32,9 @@ def claimed(numbers: Numbers, layer: int, claim: dict) -> Iterator[np.ndarray]:
     elif W is not None:
         gradients = [numbers.gradient(layer, 1.0, 0.0)]
     else:
-        gradients = [numbers.gradient(layer, 1.0, l2) for l2 in (1.0, 0.0, 1 / numbers.N, 1 / scale, 0.5, 2 / numbers.C)]
+        gradients = [
+            numbers.gradient(layer, 1.0, l2) for l2 in (1.0, 0.0, 1 / numbers.N, 1 / scale, 0.5, 2 / numbers.C)
+        ]
     a, g, both = damped
     for V in gradients:
         V = V[:, : len(A)]
@@ -71,7 +75,6 @@ def _factors(numbers: Numbers, layer: int, claim: dict, fisher: str) -> tuple[np
 
 def _damped(numbers: Numbers, text: str, factors, layer: int, claim) -> tuple[float, float, float] | None:
     """What is added to A, to G, or to their product."""
-    A, G = factors[layer - 1]
     if text == "none":
         return 0.0, 0.0, 0.0
     strength, _, how = text.partition(" ")

@@ -1,10 +1,11 @@
 """A table: which slips of hooks and of damping the check names, on networks of different depths, widths and kinds.
 
-    python -m tests.kfac_ref.oracle.mutations.slip_table
+python -m tests.kfac_ref.oracle.mutations.slip_table
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -51,7 +52,7 @@ def main() -> None:
     networks = range(len(slips.NETWORKS))
     table: dict[str, dict[int, str]] = {}
     counts: Counter[str] = Counter()
-    for k in networks:
+    for k in networks if len(sys.argv) < 2 else map(int, sys.argv[1].split(",")):
         for m in mutations(k):
             judged = judge(m, check(m.theirs, m.case).as_dict())
             grade = max((g for g, _ in judged.values()), key=GRADES.index)

@@ -12,7 +12,6 @@ from tests.kfac_ref.oracle.mutations.judge import Expected, Mutation
 from tests.kfac_ref.oracle.mutations.situations import Numbers, situation
 from tests.kfac_ref.oracle.mutations.slip_words import activity, derivatives_at, with_ones
 
-
 NETWORKS = (
     {"sizes": [5, 5, 5, 4], "N": 23, "likelihood": "categorical", "hidden": ["tanh"]},
     {"sizes": [4, 6, 3], "N": 40, "likelihood": "gaussian", "hidden": ["relu"]},
