@@ -129,6 +129,9 @@ class _Check:
         sampled = sampled_factors.explain_sampled(
             open_, self.references, self._starts(open_), self._hints(), set(told.values())
         )
+        if not sampled:
+            told_too = set(told.values())
+            sampled = sampled_factors.explain_sampled(open_, self.references, {}, self._hints(), told_too, behind=True)
         self.chosen |= sampled
         if any(e.expression == "1/sqrt(S)" for e in sampled.values()):
             # a root of the number of samples on each factor

@@ -10,6 +10,7 @@ import numpy as np
 
 from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
 from kfac_ref.oracle.fits import claim
+from kfac_ref.oracle.places import BEHIND, by_activities
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
@@ -31,6 +32,7 @@ def explain_sampled(
     starts: Mapping[str, float],
     hints: Collection[float],
     told: Collection[int] = (),
+    behind: bool = False,
 ) -> dict[str, Explanation]:
     """Those of the G that are Monte-Carlo estimates, explained.
 
@@ -40,6 +42,7 @@ def explain_sampled(
     starts : the weights, where known, that running averages still give to an identity that they started from
     hints : scales that other quantities make likely
     told : numbers of samples that they tell of
+    behind : whether hooks were behind φ: estimates from derivatives by activities
     """
     # one pass gives all of them: where one is no second moment, the others are of no samples either
     if not all(is_moment(M) for _, M in theirs.values()):
@@ -48,6 +51,8 @@ def explain_sampled(
     numbers = sum(references.network.sizes[i] for i, _ in open_.values())
     if not open_ or numbers * references.cases * references.network.sizes[-1] > LARGEST:
         return {}
+    if behind:
+        return _Search(open_, references, hints, told, behind).found() if references.layers > 1 else {}
     if not starts:
         return _Search(open_, references, hints, told).found()
     bare = {}
@@ -81,13 +86,24 @@ class _Search:
     biases, then one by one, and the small ones beside those that were recognised."""
 
     def __init__(
-        self, theirs: Quantities, references: References, hints: Collection[float], told: Collection[int]
+        self,
+        theirs: Quantities,
+        references: References,
+        hints: Collection[float],
+        told: Collection[int],
+        behind: bool = False,
     ) -> None:
         self.theirs, self.references, self.told = theirs, references, told
         self.names = list(theirs)
         self.hints = list(hints)
         self.rounding = max(fits.rounding(M) for _, M in theirs.values())
+        self.behind = behind
         self.models: dict[bool, sampling.Model] = {}
+
+    def jacobian(self, layer: int) -> np.ndarray:
+        """dz/ds_i of every case, or dz/da_i where hooks were behind φ."""
+        elsewhere = by_activities(self.references, layer) if self.behind else None
+        return self.references.jacobians[layer - 1] if elsewhere is None else elsewhere
 
     def found(self) -> dict[str, Explanation]:
         """What is recognised."""
@@ -96,7 +112,7 @@ class _Search:
         groups = [self.names, [name for name in self.names if name not in biases], biases]
         groups += [[name] for name in self.names if self._tells(name)]
         for names in groups:
-            for signs in (False, True):
+            for signs in (False,) if self.behind else (False, True):
                 left = [name for name in names if name not in found]
                 margin = TOGETHER if len(left) == len(self.names) and not signs else APART
                 more = self.recognised(left, signs, margin=margin) if left else {}
@@ -121,7 +137,7 @@ class _Search:
             most = sampling.widest(len(self.names), references.cases)
             projections = [sampling.projection(rng, len(M), most) for _, M in self.theirs.values()]
             layers = [layer for layer, _ in self.theirs.values()]
-            projected = [references.jacobians[i - 1] @ P for i, P in zip(layers, projections, strict=True)]
+            projected = [self.jacobian(i) @ P for i, P in zip(layers, projections, strict=True)]
             likelihood = references.network.likelihood
             self.models[signs] = sampling.Model(likelihood, references.passed.z, projected, projections, signs)
         return self.models[signs]
@@ -150,7 +166,9 @@ class _Search:
         if sampled is None:
             return {}
         notes = ("random signs on the root of F_R (curvature propagation)",) if signs else ()
-        return {name: sampled_explanation(sampled, k, notes=notes) for k, name in enumerate(names)}
+        last = self.references.layers
+        places = [BEHIND if self.behind and self.theirs[name][0] < last else None for name in names]
+        return {name: sampled_explanation(sampled, k, notes=notes, place=places[k]) for k, name in enumerate(names)}
 
 
 def sampled_explanation(sampled: monte_carlo.Sampled, k: int, **attributes: Any) -> Explanation:
