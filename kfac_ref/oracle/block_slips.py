@@ -1,5 +1,5 @@
-"""Where a dense block, or the whole Fisher, goes wrong: the outer product of the mean gradient, its diagonal alone, other
-cases, vectors from another place, a Kronecker product of such factors."""
+"""Where a dense block, or the whole Fisher, goes wrong: the outer product of the mean gradient, its diagonal alone,
+other cases, vectors from another place, a Kronecker product of such factors."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def explain_gradient_slips(
     theirs: np.ndarray, layer: int, references: References, part: str = "", only: Collection[Slip] | None = None
 ) -> list[Explanation]:
     """Explanations by slips of a layer's gradient (its weights' or bias's part), those that fit; `only` those slips."""
-    if references.case.weights is not None:
+    if references.case.weights is not None or (only is not None and not only):
         return []
     n, d = references.network.sizes[layer - 1 : layer + 1]
     found = []

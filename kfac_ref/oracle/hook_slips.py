@@ -124,7 +124,8 @@ def of_choice(choice: Choice, says: Explanation, M: np.ndarray, cases: int) -> I
 def _chosen(look: Looked, references: References, only: Collection[Slip] | None) -> list[Choice]:
     """The choices of cases that come near to theirs."""
     N = references.cases
-    if not 2 <= N <= MOST_CASES or references.case.weights is not None:
+    # of vectors from another place it would be two slips at once
+    if look.says.place is not None or not 2 <= N <= MOST_CASES or references.case.weights is not None:
         return []
     rng = np.random.default_rng(look.rows.width)
     u, v = rng.standard_normal((2, look.rows.width, Q))
@@ -133,7 +134,7 @@ def _chosen(look: Looked, references: References, only: Collection[Slip] | None)
     T = look.theirs.astype(np.float64)
     target = np.einsum("pq,pq->q", u, T @ v)
     near = choices(N).nearest(target, forms, NEAR * fits.rounding(look.theirs), most=6 if only is None else N)
-    return near if only is None else [c for c in near if (look.says.place, None, c.text) in only]
+    return near if only is None else [c for c in near if (None, None, c.text) in only]
 
 
 def _fitted(theirs: np.ndarray, candidate: Candidate, symbols: Symbols, told: bool) -> list[Explanation]:
