@@ -93,10 +93,18 @@ class _Together:
         self.some = [np.ix_(np.argsort(-s.max(1))[:FEW], np.argsort(-s.max(0))[:FEW]) for s in strong]
         everything = references.dampings()
         self.network = network_pis([factors.pairs[i] for i in range(1, references.layers + 1)])
-        self.rules = [
-            [*rules(pair, everything, references.case.gamma_used), *pi_rules(pair, everything, self.network)]
+        known = [
+            {
+                rule.text: rule
+                for rule in (
+                    *rules(pair, everything, references.case.gamma_used),
+                    *pi_rules(pair, everything, self.network),
+                )
+            }
             for pair in (factors.pairs[i] for i in self.layers)
         ]
+        # by each rule that all layers have
+        self.ways = [[of[text] for of in known] for text in known[0] if all(text in of for of in known)]
 
     def _into(self, matrices: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Of the layers that are there, in the eigenbases."""
@@ -115,7 +123,7 @@ class _Together:
             W[:, -1] = 0
         W, W_0 = self._of_layers(self.references.case.parameters), self._of_layers(biased)
         loss = self._of_layers(self.references.gradient)
-        ways = list(zip(*self.rules, strict=True))
+        ways = self.ways
         denominators = [self._denominators(these) for these in ways]
         good = [k for k, D in enumerate(denominators) if self._condition(D) < 1e10]
         few = np.stack([self._few(denominators[k]) for k in good])

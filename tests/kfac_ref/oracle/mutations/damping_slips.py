@@ -71,7 +71,10 @@ def pi(rng) -> Iterator[Mutation]:
     for what in rng.choice(list(plans), 4, replace=False):
         U, words = plans[what]
         theirs = finish(rng, named(U), rounded)
-        yield Mutation("pi", f"{what}, {which}", case, theirs, {k: Expected("claim", words=words) for k in theirs})
+        expected = {k: Expected("claim", words=words) for k in theirs}
+        if what == "first layer's pi":
+            expected["preconditioned_1"] = Expected("claim")  # which is as it should be
+        yield Mutation("pi", f"{what}, {which}", case, theirs, expected)
 
 
 STRUCTURES = (("traces", "gamma"), ("plain", "lambda"), ("product", "lambda"), ("plain", "sqrt(lambda)"))
