@@ -64,8 +64,8 @@ class Truth(dict[str, Array]):
 
 
 def truth(case: AnyCase) -> Truth:
-    """Everything the oracle says of `case`, captured ones included; what cannot be computed is named in `left_out`, with
-    the reason."""
+    """Everything the oracle says of `case`, captured ones included; what cannot be computed is named in `left_out`,
+    with the reason."""
     found, forward_pass = Truth(), case.forward_pass
     # numbers that overflow are found at the end
     with np.errstate(all="ignore"):
