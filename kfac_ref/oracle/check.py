@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class _Check:
         self._factors()
         self._preconditioned()
         self._dense()
+        self._mixed()
         verdicts = {}
         for name in self.arrays:
             e = self.chosen.get(name)
@@ -115,6 +117,17 @@ class _Check:
         self.chosen |= sampled_factors.explain_sampled(
             open_, self.references, self._starts(open_), self._hints(), self._sharings()
         )
+
+    def _mixed(self) -> None:
+        """Say it where A and G of a layer are not of one kind, so that T is in both or in neither."""
+        A = {layer: name for name, (layer, _) in self._of("A").items()}
+        for G, (layer, _) in self._of("G").items():
+            a, g = self.chosen.get(A.get(layer, "")), self.chosen.get(G)
+            note = _mixture(a.sharing, g.sharing) if a and g else None
+            if a is None or g is None or note is None:
+                continue
+            for name, e in ((A[layer], a), (G, g)):
+                self.chosen[name] = replace(e, notes=(*e.notes, note), expected=False)
 
     def _sharings(self) -> list[str]:
         """Which factors the G may be: of layers with shared weights what most A are comes first."""
@@ -223,6 +236,18 @@ class _Check:
                     nearest = min((e.residual for e in self.found[name]), default=np.inf)
                     if sampled is not None and sampled.residual <= FARTHER * nearest:
                         self.chosen[name] = sampled
+
+
+def _mixture(A: str | None, G: str | None) -> str | None:
+    """What is wrong with an A and a G of these kinds of factors; None where nothing is."""
+    if None in (A, G) or A == G:
+        return None
+    if (A, G) == ("kfc", "expand"):
+        return "A and G both carry T: their product is T times F's"
+    if (A, G) == ("expand", "kfc"):
+        return "neither A nor G carries T: their product is F's divided by T"
+    names = {"kfc": "KFC's", "expand": "KFAC-expand's", "reduce": "KFAC-reduce's"}
+    return f"A is {names[str(A)]} and G {names[str(G)]}"
 
 
 def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:
