@@ -44,7 +44,7 @@ class Choices:
         self.windows = list(_windows(cases))
 
     def nearest(self, target: np.ndarray, forms: np.ndarray, within: float, most: int = 6) -> list[Choice]:
-        """Those whose forms are a multiple of `target` (q,), but for `within` of it, `forms` (N, q) being the cases'."""
+        """Those whose forms are a multiple of `target` (q,), but for `within` of it; `forms` (N, q) are the cases'."""
         N = self.cases
         sums = np.concatenate([np.zeros((1, forms.shape[1])), np.cumsum(forms, axis=0)])
         starts, stops = (np.array([w[k] for w in self.windows]) for k in (0, 1))

@@ -127,6 +127,17 @@ class _Check:
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
+        told = self._samples_by_A()
+        sampled = sampled_factors.explain_sampled(
+            open_, self.references, self._starts(open_), self._hints(), set(told.values()), self._sharings()
+        )
+        if not self._near_their_own(sampled):
+            return
+        self.chosen |= sampled
+        if any(e.expression == "1/sqrt(S)" for e in sampled.values()):
+            # a root of the number of samples on each factor
+            named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
+            self.chosen |= named
 
     def _slips(self, separate: bool) -> None:
         """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large
@@ -142,18 +153,6 @@ class _Check:
                     self.found[name] += [e for e in more if e.expression is not None or not nameless]
             self._choose("A")
             self._choose("G", "G_bias")
-
-        told = self._samples_by_A()
-        sampled = sampled_factors.explain_sampled(
-            open_, self.references, self._starts(open_), self._hints(), set(told.values()), self._sharings()
-        )
-        if not self._near_their_own(sampled):
-            return
-        self.chosen |= sampled
-        if any(e.expression == "1/sqrt(S)" for e in sampled.values()):
-            # a root of the number of samples on each factor
-            named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
-            self.chosen |= named
 
     def _near_their_own(self, sampled: Mapping[str, Explanation]) -> bool:
         """Whether what are said to be estimates, of layers with T > 1, are nearer to their own expectations than to

@@ -1,5 +1,5 @@
-"""What may have been done to a mean of outer products in the wrong order, or besides: the mean taken before the product,
-a root, a square, an inverse, a part of the matrix handed over for the whole."""
+"""What may have been done to a mean of outer products in the wrong order, or besides: the mean taken before the
+product, a root, a square, an inverse, a part of the matrix handed over for the whole."""
 
 from __future__ import annotations
 

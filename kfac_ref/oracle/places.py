@@ -1,10 +1,10 @@
-"""Where the vectors of a factor may have been taken: at the right place of a network, and at those that hooks are put at
-by mistake.
+"""Where the vectors of a factor may have been taken: at the right place of a network, and where hooks are put by
+mistake.
 
 A factor, a gradient or a block is a mean over cases of Σ_r l_r r_rᵀ, l and r being rows of every case. Here are these
 rows for every place, each an array (R, N, p): R rows of each of N cases. Where a layer works at T locations, as a
-convolution does, they are the R = T rows of "expand"; of derivatives in exact expectation, one for each column of a root
-of F_R besides.
+convolution does, they are the R = T rows of "expand"; of derivatives in exact expectation, one for each column of a
+root of F_R besides.
 """
 
 from __future__ import annotations

@@ -73,7 +73,6 @@ def _factors(numbers: Numbers, layer: int, claim: dict, fisher: str) -> tuple[np
 
 def _damped(numbers: Numbers, text: str, factors, layer: int, claim) -> tuple[float, float, float] | None:
     """What is added to A, to G, or to their product."""
-    A, G = factors[layer - 1]
     if text == "none":
         return 0.0, 0.0, 0.0
     strength, _, how = text.partition(" ")
