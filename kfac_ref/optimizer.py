@@ -98,6 +98,10 @@ class KFAC:
     def __init__(self, network: Network, settings: Settings | None = None) -> None:
         self.network = network
         self.settings = Settings() if settings is None else settings
+        if self.settings.time != "independent" and not any(map(self.settings.kinds.lagged, network.weighted)):
+            raise ValueError(
+                f"time {self.settings.time} is for recurrent layers of several steps; the network {network} has none"
+            )
 
     def init(self, parameters: Parameters, seed: int = 0) -> State:
         """The state before the first iteration; γ = sqrt(λ₀+η). ValueError if `parameters` do not fit the network."""
@@ -238,7 +242,7 @@ class KFAC:
 
     def _invert(self, running: Factors, gamma: float) -> tuple[Inverse, Array]:
         damped = damping.factorise(running, gamma, self.settings.pi_norm)
-        return inverses.invert(running, damped, self.settings.tridiagonal), damped.pivots
+        return inverses.invert(running, damped, self.settings.tridiagonal, self.settings.time), damped.pivots
 
     def _average(self, state: State, parameters: Parameters) -> Parameters:
         """§13: θ̄ ← ξθ̄ + (1−ξ)θ, counted from `average_from`; before that θ̄ is θ."""

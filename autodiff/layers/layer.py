@@ -54,6 +54,8 @@ class Layer:
     kronecker: ClassVar[bool] = False
     """Whether it has weights and rows, so that Ā ⊗ G approximates its block of F. Where it has weights and no rows, the
     block is small and is kept whole."""
+    recurrent: ClassVar[bool] = False
+    """Whether its locations are steps of time, of which each takes what the one before gave."""
 
     # --- shapes ---
 

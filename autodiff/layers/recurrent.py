@@ -33,6 +33,7 @@ class Recurrent(Layer):
 
     kind: ClassVar[str] = "recurrent"
     kronecker: ClassVar[bool] = True
+    recurrent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_input(self, 2)
