@@ -133,7 +133,7 @@ def positive(instance: Instance) -> Deviation:
     smallest = min(
         np.linalg.eigvalsh(recurrent.dense(chain.A, chain.G, chain.lagged, time))[0] for time in factors.TIMES
     )
-    return Deviation(float(max(*norms, 1.0 if smallest > 0 else np.inf)), 1.0)
+    return Deviation(float(np.max([*norms, 0.0 if smallest > 0 else np.inf])), 1.0)
 
 
 def exact_without_memory(instance: Instance) -> Deviation:

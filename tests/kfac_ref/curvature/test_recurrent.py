@@ -84,24 +84,17 @@ def test_factors_and_inverse_in_every_library(time, like):
     F_inverse = dense_inverse(network, damping.damp(plain, 0.7), expected, time)
     v = np.random.default_rng(2).standard_normal(len(F_inverse))
     assert_all_close(inverse.apply(to(like, unflatten(v, network))), unflatten(F_inverse @ v, network), like)
-    assert_close(
-        recurrent.dense(
-            *(to(like, x) for x in (np.eye(3) + plain.A[0, 0][:3, :3], plain.G[1, 1])), None, "independent"
-        ),
-        np.kron(np.eye(3) + plain.A[0, 0][:3, :3], plain.G[1, 1]),
-        like,
-    )
+    damped = damping.damp(plain, 0.7)
+    ours = recurrent.dense(*(to(like, x) for x in (damped.A[0, 0], damped.G[1, 1])), found.lagged[1, 1], time)
+    assert_close(ours, block(damped, expected, 1, time), like)
 
 
 @pytest.mark.parametrize("time", CORRELATED)
 @pytest.mark.parametrize("tridiagonal", [False, True])
 def test_parts_of_an_inverse(time, tridiagonal):
     """A recurrent layer of several steps is a part of its own; the others are as they were."""
-    steps = [
-        {"kind": "recurrent", "out": 3},
-        {"kind": "dense", "out": 4, "activation": "tanh"},
-        {"kind": "dense", "out": 2},
-    ]
+    ends = [{"kind": "dense", "out": 4, "activation": "tanh"}, {"kind": "dense", "out": 2}]
+    steps = [{"kind": "recurrent", "out": 3}, *ends]
     network = Network.of([{"kind": "dense", "out": 2}, *steps], (4, 3), "gaussian")
     forward_pass = ForwardPass(network, parameters(network), np.random.default_rng(0).standard_normal((N, 4, 3)))
     exact = factors.exact(forward_pass, Kinds(time=time))
@@ -191,13 +184,9 @@ def test_settings_that_do_not_fit():
         Settings(time="stationery")
     with pytest.raises(ValueError, match="time symmetric goes with expand's factors; got sharing reduce"):
         Settings(time="symmetric", sharing="reduce")
-    for network in (
-        Network([3, 2], [], "gaussian"),
-        Network.of([{"kind": "recurrent", "out": 2, "activation": "identity"}], (1, 3), "gaussian"),
-    ):
-        with pytest.raises(
-            ValueError, match="time stationary is for recurrent layers of several steps; the network .* has"
-        ):
+    one_step = Network.of([{"kind": "recurrent", "out": 2, "activation": "identity"}], (1, 3), "gaussian")
+    for network in (Network([3, 2], [], "gaussian"), one_step):
+        with pytest.raises(ValueError, match=r"time stationary is for recurrent layers of several steps; .* has none"):
             KFAC(network, Settings(time="stationary"))
 
 
@@ -206,7 +195,7 @@ def test_what_has_no_correlations_over_time_refuses_them():
     W, X, _ = at_point(network)
     exact = factors.exact(ForwardPass(network, W, X), Kinds(time="symmetric"))
     for refusing in (ekfac.eigenbasis, kronecker_fisher.dense, kronecker_fisher.invert):
-        with pytest.raises(ValueError, match="layer 1 has factors with correlations over time, and .* has none"):
+        with pytest.raises(ValueError, match=r"layer 1 has factors with correlations over time, and .* has none"):
             refusing(exact)
     with pytest.raises(ValueError, match="a Kronecker product has none; use time independent"):
         kronecker_fisher.product(exact, W)
