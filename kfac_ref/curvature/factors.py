@@ -11,7 +11,8 @@ For the correlations over time of a recurrent layer (Martens, Ba, Johnson 2018) 
 the same one step apart, Ā_1 = (1/T) E[Σ_t ā_t ā_{t−1}ᵀ] and G_1 = E[Σ_t g_t g_{t−1}ᵀ]: see `Lagged` and `recurrent`.
 
 A layer with weights and no rows, as a normalisation, has a small block of F, E[vec(𝒟W) vec(𝒟W)ᵀ], in their place.
-Where the forward pass has weights of cases, all means over cases are weighted.
+Where the forward pass has weights of cases, all means over cases are weighted. Where it has lengths of sequences, T is
+the expected length in expand, and each case's own in reduce.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from autodiff.arrays import Array, combination, constant, device, namespace
 from autodiff.layers import Layer, Tape
@@ -180,7 +183,8 @@ def empirical(forward_pass: ForwardPass, Y: Array, kinds: Kinds = USUAL) -> Fact
 
 
 def kfc(factors: Factors, network: Network) -> Factors:
-    """KFC's Ω_i = T Ā_{i−1,i−1} and Γ_i = G_{i,i}/T from the factors of the kind "expand", T the layer's locations."""
+    """KFC's Ω_i = T Ā_{i−1,i−1} and Γ_i = G_{i,i}/T from the factors of the kind "expand", T the layer's locations, of
+    cases of one length."""
     T = {i: layer.locations for i, layer in enumerate(network.weighted, start=1)}
     A = {(i, j): block * T[i + 1] if i == j else block for (i, j), block in factors.A.items()}
     G = {(i, j): block / T[i] if i == j else block for (i, j), block in factors.G.items()}
@@ -220,7 +224,8 @@ def _second_moments(
                 _add(A, (i - 1, j - 1), a.T @ activities.rows(j), total)
             elif network.weighted[i - 1].kronecker:
                 root = None if forward_pass.weights is None else forward_pass.weights[rows] ** 0.5
-                _add(A, (i - 1, i - 1), _activities_moment(*weighted[i - 1], kinds, root), total)
+                moment = _activities_moment(*weighted[i - 1], kinds, root, activities.mask)
+                _add(A, (i - 1, i - 1), moment, total)
                 if kinds.lagged(network.weighted[i - 1]):
                     layer, a = network.weighted[i - 1], activities.rows(i)
                     _add(A_1, (i, i), _one_step_apart(layer, a, root) / layer.locations, total)
@@ -240,13 +245,29 @@ def _second_moments(
                         _add(G_1, (i, i), _one_step_apart(layer, g[i - 1]), total * samples)
     if kinds.full == "diagonal":
         full = {index: _diagonal_alone(block) for index, block in full.items()}
-    lagged = {(i, j): Lagged(A_1[i, j], G_1[i, j], _pairs(network.weighted[i - 1], forward_pass.X)) for i, j in G_1}
+    if forward_pass.lengths is not None and kinds.sharing == "expand":
+        _expect_length(A, A_1, forward_pass, cases)
+    lagged = {(i, j): Lagged(A_1[i, j], G_1[i, j], _pairs(forward_pass, cases)) for i, j in G_1}
     return Factors(A, G, full=full, lagged=lagged)
 
 
-def _pairs(layer: Layer, like: Array) -> Array:
-    """T − k, k = 0 … T − 1."""
-    return constant(tuple(float(layer.locations - k) for k in range(layer.locations)), like)
+def _expect_length(A: Blocks, A_1: Blocks, forward_pass: ForwardPass, cases: int) -> None:
+    """Divide by the expected length where T is divided by, in Ā_0 and Ā_1 of layers on sequences."""
+    assert forward_pass.lengths is not None
+    for i, layer in enumerate(forward_pass.network.weighted, start=1):
+        if layer.locations > 1 and layer.kronecker:
+            ratio = layer.locations / forward_pass.mean_of_cases(forward_pass.lengths, cases)
+            for blocks, index in ((A, (i - 1, i - 1)), (A_1, (i, i))):
+                if index in blocks:
+                    blocks[index] = blocks[index] * ratio
+
+
+def _pairs(forward_pass: ForwardPass, cases: int) -> Array:
+    """E[max(T − k, 0)], k = 0 … T − 1, T a case's length."""
+    k = np.arange(forward_pass.network.input[0])
+    if forward_pass.lengths is None:
+        return constant(tuple(map(float, len(k) - k)), forward_pass.X)
+    return forward_pass.mean_of_cases(np.maximum(forward_pass.lengths[:, None] - k, 0), cases)
 
 
 def _one_step_apart(layer: Layer, rows: Array, root: Array | None = None) -> Array:
@@ -256,10 +277,11 @@ def _one_step_apart(layer: Layer, rows: Array, root: Array | None = None) -> Arr
     return _outer(x[:, 1:, :], x[:, :-1, :])
 
 
-def _activities_moment(layer: Layer, tape: Tape, kinds: Kinds, root: Array | None) -> Array:
+def _activities_moment(layer: Layer, tape: Tape, kinds: Kinds, root: Array | None, mask: Array | None) -> Array:
     """Σ over cases of (1/T) Σ_t ā_t ā_tᵀ, or of the outer product of the mean over t; cases times √w squared."""
     if kinds.sharing == "reduce" and layer.locations > 1:
-        a = _locations_summed(layer, layer.rows(tape)) / layer.locations
+        T = layer.locations if mask is None else namespace(mask).sum(mask, axis=1, keepdims=True)
+        a = _locations_summed(layer, layer.rows(tape)) / T
         a = a if root is None else a * root[:, None]
         return a.T @ a
     moment = layer.moment(tape) if root is None else _weighted_moment(layer, layer.rows(tape), root)
