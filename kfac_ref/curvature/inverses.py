@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from autodiff.names import closest
 from autodiff.network import Parameters
 from kfac_ref.curvature import block_diagonal, block_tridiagonal, recurrent
 from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.curvature.damping import DampedFactors
-from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.factors import TIMES, Factors
 from kfac_ref.curvature.full_block import FullBlockInverse
 from kfac_ref.curvature.recurrent import StationaryInverse, SymmetricInverse
 
@@ -44,9 +45,12 @@ Inverse = BlockDiagonalInverse | BlockTridiagonalInverse | PartitionedInverse
 
 def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool, time: str = "independent") -> Inverse:
     """F̆⁻¹ or, if tridiagonal, F̂⁻¹ from factors and the factorised damped ones; of recurrent layers as `time`, one of
-    `factors.TIMES`, has it, for which they must have factors one step apart unless it is the first."""
+    `factors.TIMES`, has it. ValueError unless that is the first, or there are factors one step apart."""
+    closest(time, TIMES, "way to treat time")
     if time == "independent":
         factors = replace(factors, lagged={})
+    elif not factors.lagged:
+        raise ValueError(f"time {time} needs factors one step apart, of a recurrent layer and Kinds(time={time!r})")
     alone = {i for i, _ in (*factors.full, *factors.lagged)}
     if not alone and not tridiagonal:
         return block_diagonal.invert(damped)

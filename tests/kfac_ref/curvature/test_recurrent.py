@@ -197,5 +197,12 @@ def test_what_has_no_correlations_over_time_refuses_them():
     for refusing in (ekfac.eigenbasis, kronecker_fisher.dense, kronecker_fisher.invert):
         with pytest.raises(ValueError, match=r"layer 1 has factors with correlations over time, and .* has none"):
             refusing(exact)
+    plain = factors.exact(ForwardPass(network, W, X))
+    with pytest.raises(
+        ValueError, match=r"time symmetric needs factors one step apart, of .* Kinds\(time='symmetric'\)"
+    ):
+        inverses.invert(plain, damping.factorise(plain, 1.0), False, "symmetric")
+    with pytest.raises(ValueError, match='unknown way to treat time "stationry"'):
+        inverses.invert(exact, damping.factorise(exact, 1.0), False, "stationry")
     with pytest.raises(ValueError, match="a Kronecker product has none; use time independent"):
         kronecker_fisher.product(exact, W)
