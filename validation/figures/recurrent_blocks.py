@@ -22,7 +22,7 @@ from validation.figures.recurrent_tasks import Task, adding_problem, rows_of_ima
 from validation.work import Work
 
 TITLE = "The block of a recurrent layer and its three approximations"
-SECONDS = {"quick": 10, "full": 120}
+SECONDS = {"quick": 5, "full": 10}
 
 LABELS = {"independent": INDEPENDENT, "symmetric": SYMMETRIC, "stationary": STATIONARY}
 UNITS = 12

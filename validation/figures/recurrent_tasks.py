@@ -61,7 +61,9 @@ def rows_of_images(quick: bool, units: int) -> Task:
     T, d = dataset.image_shape
     about = f"a class from the {T} rows of {d} pixels of an image of {dataset.name}, {len(dataset.X)} training cases"
     constants = {"lambda0": 0.1, "lambda_min": 0.02, "tau2": 0.5}
-    return Task("rows", network, data, about, "misclassified", True, constants, (0.3, 0.25, 0.2, 0.17, 0.15, 0.13))
+    return Task(
+        "rows", network, data, about, "misclassified", True, constants, (0.3, 0.25, 0.2, 0.17, 0.15, 0.13, 0.12, 0.11)
+    )
 
 
 def adding_problem(T: int, cases: int, units: int) -> Task:
