@@ -28,6 +28,6 @@ def with_examples():
         yield from (test for test in finder.find(module) if test.examples)
 
 
-@pytest.mark.parametrize("example", with_examples(), ids=lambda test: test.name)
+@pytest.mark.parametrize("example", list(with_examples()), ids=lambda test: test.name)
 def test_examples(example):
     assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example).failed == 0
