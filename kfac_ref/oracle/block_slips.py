@@ -31,8 +31,10 @@ def explain_block_slips(
 ) -> list[Explanation]:
     """Explanations by slips of the block of `layers`, one or all of them, those that fit."""
     n = len(theirs)
-    size = n * references.cases * references.network.sizes[-1]
+    size = n * references.cases * references.network.outputs
     if n < 3 or n > LARGEST or size > ENTRIES or references.case.weights is not None:
+        return []
+    if not all(references.network.has_one_row(i) for i in layers):
         return []
     ways = [o for o in ways if len(o.index) == n]
     symbols = references.symbols(layers[0] if len(layers) == 1 else None)
@@ -67,7 +69,7 @@ def _candidates(layers: Sequence[int], references: References) -> Iterator[tuple
     if len(layers) > 1:
         return
     (i,) = layers
-    d = references.network.sizes[i]
+    d = references.d(i)
     for a, g in product(activities[i], derivatives[i]):
         if (a.place is None) == (g.place is None) or a.width != activities[i][0].width or g.width != d:
             continue

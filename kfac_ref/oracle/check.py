@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,26 @@ from kfac_ref.oracle import (
     sampled_factors,
     whole_checks,
 )
-from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.captured import AnyCase, load_case
 from kfac_ref.oracle.choose import choose, undecided
 from kfac_ref.oracle.formulas import explain
-from kfac_ref.oracle.layouts import Arrangement, arrangements
+from kfac_ref.oracle.layouts import Arrangement
 from kfac_ref.oracle.numbering import numbering
-from kfac_ref.oracle.references import References
+from kfac_ref.oracle.references import SHARINGS, References
 from kfac_ref.oracle.summary import summarise
 from kfac_ref.oracle.theirs import kind_of, read_theirs
 from kfac_ref.oracle.verdict import Explanation, Report, Verdict
 from kfac_ref.oracle.whole_checks import Joint
 
 Explanations = dict[str, list[Explanation]]
+NEARER = 1.5
+"""How many times farther than from the expectations of another kind of factors estimates may be from their own."""
 FARTHER = 20.0
 """How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
 in one layout is no estimate in another."""
 
 
-def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Report:
+def check(theirs: str | Path | Mapping[str, Any], case: AnyCase | str | Path) -> Report:
     """Compare what another implementation computed for a case with the truth, and say where and why they differ.
 
     For each quantity the known conventions and mistakes are tried, and the simplest that explains the numbers to
@@ -49,7 +51,7 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
     ----------
     theirs : path of an .npz, or mapping of names to arrays of any library
         Names as A_i, G_i, G_bias_i, gradient_i, preconditioned_i, block_i, fisher; see `read_theirs`.
-    case : Case, or path of its file
+    case : Case or CapturedCase, or path of its file
 
     Returns
     -------
@@ -61,8 +63,8 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
     ValueError
         In one line, where theirs or the case cannot be read.
     """
-    if not isinstance(case, Case):
-        case = Case.load(case)
+    if isinstance(case, (str, Path)):
+        case = load_case(case)
     arrays, references = read_theirs(theirs, case), References(case)
     # what overflows is found first, and what is divided by zero does not fit
     with np.errstate(all="ignore"):
@@ -84,6 +86,7 @@ class _Check:
         self._factors()
         self._preconditioned()
         self._dense()
+        self._mixed()
         verdicts = {}
         for name in self.arrays:
             e = self.chosen.get(name)
@@ -119,19 +122,19 @@ class _Check:
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
         self._slips(separate)
-        d = self.references.network.sizes
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
-        open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == d[layer]}
+        open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == self.references.d(layer)}
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
         told = self._samples_by_A()
         sampled = sampled_factors.explain_sampled(
-            open_, self.references, self._starts(open_), self._hints(), set(told.values())
+            open_, self.references, self._starts(open_), self._hints(), set(told.values()), self._sharings()
         )
         if not sampled:
-            told_too = set(told.values())
-            sampled = sampled_factors.explain_sampled(open_, self.references, {}, self._hints(), told_too, behind=True)
+            sampled = sampled_factors.explain_behind(open_, self.references, self._hints(), set(told.values()))
+        if not self._near_their_own(sampled):
+            return
         self.chosen |= sampled
         if any(e.expression == "1/sqrt(S)" for e in sampled.values()):
             # a root of the number of samples on each factor
@@ -152,6 +155,40 @@ class _Check:
                     self.found[name] += [e for e in more if e.expression is not None or not nameless]
             self._choose("A")
             self._choose("G", "G_bias")
+
+    def _near_their_own(self, sampled: Mapping[str, Explanation]) -> bool:
+        """Whether what are said to be estimates, of layers with T > 1, are nearer to their own expectations than to
+        those of another kind, and no nearer to a multiple of them than estimates are."""
+        shared = [name for name, e in sampled.items() if e.sharing is not None]
+        reduced = {name: self._distance(name, ("reduce",)) for name in shared}
+        others = {name: self._distance(name, ("expand", "kfc")) for name in shared}
+        own, other = (reduced, others) if any(sampled[n].sharing == "reduce" for n in shared) else (others, reduced)
+        own_size, other_size = (sum(d**2 for d in distances.values()) for distances in (own, other))
+        claimed = sum(sampled[name].residual ** 2 for name in shared)
+        return own_size <= NEARER**2 * other_size and claimed <= FARTHER**2 * own_size
+
+    def _distance(self, name: str, sharings: Collection[str]) -> float:
+        """How far a G is from a multiple of the exact G of one of these kinds."""
+        found = (e.residual for e in self.found[name] if e.fisher == "exact" and e.sharing in sharings)
+        return min(found, default=np.inf)
+
+    def _mixed(self) -> None:
+        """Say it where A and G of a layer are not of one kind, so that T is in both or in neither."""
+        A = {layer: name for name, (layer, _) in self._of("A").items()}
+        for G, (layer, _) in self._of("G").items():
+            a, g = self.chosen.get(A.get(layer, "")), self.chosen.get(G)
+            note = _mixture(a.sharing, g.sharing) if a and g else None
+            if a is None or g is None or note is None:
+                continue
+            for name, e in ((A[layer], a), (G, g)):
+                self.chosen[name] = replace(e, notes=(*e.notes, note), expected=False)
+
+    def _sharings(self) -> list[str]:
+        """Which factors the G may be: of layers with shared weights what most A are comes first."""
+        if all(self.references.locations(i) == 1 for i in range(1, self.references.layers + 1)):
+            return ["expand"]
+        said = [e.sharing for name in self._of("A") if (e := self.chosen[name]) is not None and e.sharing]
+        return sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""
@@ -206,8 +243,7 @@ class _Check:
         joint: dict[int, list[Joint]] = {}
         for name, (layer, x) in whole.items():
             self.found[name] = self._explain_preconditioned(x, layer)
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
-            readings = list(arrangements(x, d, n))
+            readings = list(self.references.arrangements(x, layer))
             joint[layer] = whole_checks.joints(readings, layer, self.references, fits.rounding(x))
         for part, these in (("weight", weights), ("bias", biases)):
             for name, (layer, x) in these.items():
@@ -218,10 +254,9 @@ class _Check:
                 continue
             # perhaps computed together and handed out in two parts
             bias = biases[partner][1].astype(np.float64).reshape(-1, 1)
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
             together = [
                 Arrangement(np.hstack([a.matrix, bias]), "last", a.layout, a.cost - 0.1)
-                for a in arrangements(x, d, n, "weight")
+                for a in self.references.arrangements(x, layer, "weight")
             ]
             joint[layer] = whole_checks.joints(together, layer, self.references, fits.rounding(x))
             explained = self._explain_preconditioned(x, layer, readings=together)
@@ -244,12 +279,15 @@ class _Check:
 
     def _preconditioned_together(self) -> None:
         """Slips that all layers have in common; of weights and biases as well as of whole layers."""
-        sizes, ways = self.references.network.sizes, dict[tuple[str, str | None], dict[int, Arrangement]]()
+        ways: dict[tuple[str | None, str | None], dict[int, Arrangement]] = {}
         members: dict[int, list[str]] = {}
-        for name, (layer, x) in self._of("preconditioned", "preconditioned_weight").items():
+        given = self._of("preconditioned", "preconditioned_weight")
+        if not all(self.references.network.has_one_row(layer) for layer, _ in given.values()):
+            return
+        for name, (layer, x) in given.items():
             part, bias = self.kinds[name].partition("_")[2], f"preconditioned_bias_{layer}"
             members[layer] = [name]
-            for a in arrangements(x, sizes[layer], sizes[layer - 1], part):
+            for a in self.references.arrangements(x, layer, part):
                 ways.setdefault((a.bias, a.layout), {})[layer] = a
                 if part and bias in self.arrays:
                     members[layer] = [name, bias]
@@ -268,8 +306,7 @@ class _Check:
         self, x: np.ndarray, layer: int, part: str = "", readings: Sequence[Arrangement] | None = None
     ) -> list[Explanation]:
         if readings is None:
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
-            readings = list(arrangements(x, d, n, part))
+            readings = list(self.references.arrangements(x, layer, part))
         return preconditioned_checks.explain_preconditioned(
             readings, layer, self.references, fits.rounding(x), part, self._own(layer)
         )
@@ -304,3 +341,15 @@ class _Check:
                     nearest = min((e.residual for e in self.found[name]), default=np.inf)
                     if sampled is not None and sampled.residual <= FARTHER * nearest:
                         self.chosen[name] = sampled
+
+
+def _mixture(A: str | None, G: str | None) -> str | None:
+    """What is wrong with an A and a G of these kinds of factors; None where nothing is."""
+    if None in (A, G) or A == G:
+        return None
+    if (A, G) == ("kfc", "expand"):
+        return "A and G both carry T: their product is T times F's"
+    if (A, G) == ("expand", "kfc"):
+        return "neither A nor G carries T: their product is F's divided by T"
+    names = {"kfc": "KFC's", "expand": "KFAC-expand's", "reduce": "KFAC-reduce's"}
+    return f"A is {names[str(A)]} and G {names[str(G)]}"

@@ -13,7 +13,7 @@ AGREEMENT = 0.9
 RIVAL = 2.0
 """How much dearer than the cheapest an explanation may be to count as one that might be true."""
 ATTRIBUTES = (
-    *("fisher", "expression", "bias", "layout", "start", "damping", "notes", "matrix"),
+    *("fisher", "sharing", "expression", "bias", "layout", "start", "damping", "notes", "matrix"),
     *("place", "order", "cases"),
 )
 

@@ -281,7 +281,7 @@ def _factors(references: References, columns: Mapping[int, int]) -> Iterator[Fac
     G = {kind: {i: references.G(i, kind) for i in layers} for kind in references.kinds}
     for kind in references.kinds:
         yield made(A, G[kind], claim(fisher=FISHERS[kind], cost=dear(kind)), False)
-    identity = {i: np.eye(references.network.sizes[i]) for i in layers}
+    identity = {i: np.eye(references.d(i)) for i in layers}
     yield made(A, identity, claim(fisher="identity", cost=0.4), False)
     yield from _slipped(A, G, layers, references, made)
 
@@ -293,7 +293,7 @@ def _slipped(A, G, layers, references, made) -> Iterator[Factors]:  # type: igno
     for i in layers:
         for side, rows_of in (("A", activity_rows), ("G", derivative_rows)):
             for rows in rows_of(i, references):
-                if rows.width != (len(A[i]) if side == "A" else references.network.sizes[i]):
+                if rows.width != (len(A[i]) if side == "A" else references.d(i)):
                     continue
                 for key, M, cost in _moments(side, rows):
                     by_place.setdefault(key, {})[i] = M

@@ -13,7 +13,7 @@ from kfac_ref.oracle.case_slips import FORMS, MOST_CASES, NEAR, choices
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.gradient_checks import part_of
 from kfac_ref.oracle.hook_slips import Slip, of_choice, slip_of
-from kfac_ref.oracle.layouts import Arrangement, arrangements
+from kfac_ref.oracle.layouts import Arrangement
 from kfac_ref.oracle.order_slips import MEAN_FIRST, mean_first, moment
 from kfac_ref.oracle.places import Rows, activity_rows, derivative_rows
 from kfac_ref.oracle.references import References
@@ -26,11 +26,12 @@ def explain_gradient_slips(
     theirs: np.ndarray, layer: int, references: References, part: str = "", only: Collection[Slip] | None = None
 ) -> list[Explanation]:
     """Explanations by slips of a layer's gradient (its weights' or bias's part), those that fit; `only` those slips."""
-    if references.case.weights is not None or (only is not None and not only):
+    if references.case.weights is not None or not references.network.has_one_row(layer):
         return []
-    n, d = references.network.sizes[layer - 1 : layer + 1]
+    if only is not None and not only:
+        return []
     found = []
-    for a in arrangements(theirs, d, n, part):
+    for a in references.arrangements(theirs, layer, part):
         for candidate in _candidates(a, theirs, layer, references, part, only):
             found += _fitted(theirs, a, candidate, references)
     return found

@@ -59,7 +59,7 @@ def explain_factor(
     """
     looked = [look for look in _readings(theirs, kind, layer, references, separate) if look.rows.width == len(theirs)]
     told = tells(theirs)
-    found = []
+    found: list[Explanation] = []
     for look in looked:
         for candidate in _candidates(look, references, only):
             found += _fitted(look.theirs, candidate, references.symbols(layer), told)
@@ -82,11 +82,15 @@ def tells(theirs: np.ndarray) -> bool:
 def _readings(theirs: np.ndarray, kind: str, layer: int, references: References, separate: bool) -> Iterator[Looked]:
     if kind != "A":
         for rows in derivative_rows(layer, references):
-            yield Looked(theirs, rows, claim(fisher=rows.fisher, place=rows.place, cost=rows.cost))
+            says = claim(fisher=rows.fisher, sharing=rows.sharing, place=rows.place, cost=rows.cost)
+            yield Looked(theirs, rows, says)
         return
     missing = "separate" if separate else "absent"
     for rows in activity_rows(layer, references):
-        x, says = rows.values, claim(place=rows.place, cost=rows.cost)
+        x, says = rows.values, claim(place=rows.place, sharing=rows.sharing, cost=rows.cost)
+        if not rows.ones:
+            yield Looked(theirs, rows, says)
+            continue
         yield Looked(theirs, rows, replace(says, bias="last"))
         first = replace(rows, values=np.roll(x, 1, axis=2))
         yield Looked(theirs, first, replace(says, bias="first", cost=says.cost + 0.5))

@@ -26,6 +26,8 @@ def numbering(arrays: Mapping[str, np.ndarray], references: References) -> Numbe
     say, or else the numbers, and then that is to be said: a layer's output in the place of its input would look alike.
     """
     numbers = {name: int(name.rsplit("_", 1)[1]) for name in arrays if name != "fisher"}
+    if not references.network.fully_connected:
+        return Numbering({"fisher": 0} | numbers)
     A = {name: i for name, i in numbers.items() if name.startswith("A_")}
     plain = "A_0" in A or f"A_{references.layers}" in A or not A
     offset = _offset(A, arrays, references)

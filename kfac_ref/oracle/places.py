@@ -36,6 +36,8 @@ class Rows:
     """How far-fetched it is that they were taken there."""
     ones: bool = False
     """Whether the last entry is the homogeneous coordinate."""
+    sharing: str | None = None
+    """Of a layer with T > 1 locations, which factors they make."""
 
     @property
     def width(self) -> int:
@@ -44,8 +46,13 @@ class Rows:
 
 
 def activity_rows(layer: int, references: References) -> Iterator[Rows]:
-    """Rows of which the A of a layer may have been made, the right ones first."""
+    """Rows of which the A of a layer may have been made, the right ones first; of other networks than fully connected
+    ones those alone."""
     top = references.layers
+    if not references.network.fully_connected:
+        for sharing in _kinds(layer, references):
+            yield Rows(inputs(references, layer, sharing), ones=references.bias(layer), sharing=sharing)
+        return
     yield Rows(inputs(references, layer), ones=True)
     if layer > 1:
         place = "pre-activations in place of activities (phi missing)"
@@ -61,7 +68,11 @@ def activity_rows(layer: int, references: References) -> Iterator[Rows]:
 
 def derivative_rows(layer: int, references: References) -> Iterator[Rows]:
     """Rows of which the G of a layer may have been made, the right ones, for each choice of targets, first."""
-    right = references.jacobians[layer - 1]
+    if not references.network.fully_connected:
+        for sharing in _kinds(layer, references):
+            yield from _of_targets(references.derivatives(layer, sharing), None, 0.0, references, sharing)
+        return
+    right = _jacobian(references, layer)
     behind = by_activities(references, layer)
     below = by_activities(references, layer - 1) if layer > 1 else None
     yield from _of_targets(right, None, 0.0, references)
@@ -71,7 +82,7 @@ def derivative_rows(layer: int, references: References) -> Iterator[Rows]:
         yield from _of_targets(twice, "phi' applied twice", 2.6, references)
     for other, name in ((layer - 1, "below"), (layer + 1, "above")):
         if 1 <= other <= references.layers:
-            K = references.jacobians[other - 1]
+            K = _jacobian(references, other)
             yield from _of_targets(K, f"the derivatives of the layer {name}", 2.4, references)
     by_input = below if layer > 1 else by_inputs(references)
     if by_input is not None:
@@ -84,18 +95,34 @@ def derivative_rows(layer: int, references: References) -> Iterator[Rows]:
         yield Rows(preactivations(references, layer), "the layer's pre-activations in place of derivatives", cost=3.0)
 
 
-def _of_targets(K: np.ndarray, place: str | None, cost: float, references: References) -> Iterator[Rows]:
-    """𝒟 = Kᵀ𝒟z for each choice of targets; K (C, N, d) the derivatives of the outputs."""
+def _kinds(layer: int, references: References) -> list[str | None]:
+    """The kinds of factors whose rows differ: KFC's are multiples of those of expand."""
+    return [sharing for sharing in references.sharings(layer) if sharing != "kfc"]
+
+
+def _jacobian(references: References, layer: int) -> np.ndarray:
+    """dz/ds of a layer that is applied once to each case, (C, N, d)."""
+    return references.jacobians[layer - 1][:, :, 0]
+
+
+def _of_targets(
+    K: np.ndarray, place: str | None, cost: float, references: References, sharing: str | None = None
+) -> Iterator[Rows]:
+    """𝒟 = Kᵀ𝒟z for each choice of targets; K (C, N, d), or (C, N, T, d), the derivatives of the outputs."""
+    shared = K if K.ndim == 4 else K[:, :, None]
     for kind in references.kinds:
-        rows = derivatives(K, kind, references)
+        rows = derivatives(shared.reshape(*K.shape[:2], -1), kind, references)
         if rows is not None:
-            yield Rows(rows, place, FISHERS[kind], cost + dear(kind))
+            # (R, N, T·d) as R·T rows
+            rows = rows.reshape(len(rows), K.shape[1], *shared.shape[2:]).swapaxes(1, 2)
+            rows = rows.reshape(-1, K.shape[1], K.shape[-1])
+            yield Rows(rows, place, FISHERS[kind], cost + dear(kind), sharing=sharing)
 
 
 def derivatives(K: np.ndarray, kind: str, references: References) -> np.ndarray | None:
     """(R, N, d): Kᵀ𝒟z with given targets, R = 1; or in exact expectation Kᵀb for the columns b of a root of F_R. None
     where they would be too many."""
-    likelihood, z = references.network.likelihood, references.passed.z
+    likelihood, z = references.network.likelihood, references.z
     if K.size > LARGEST:
         return None
     targets = references.targets(kind)
@@ -106,9 +133,11 @@ def derivatives(K: np.ndarray, kind: str, references: References) -> np.ndarray 
     return np.matmul(np.transpose(roots, (1, 0, 2)), np.transpose(K, (1, 0, 2))).transpose(1, 0, 2)
 
 
-def inputs(references: References, layer: int) -> np.ndarray:
-    """ā_{i−1}, (1, N, d_{i−1}+1)."""
-    return (references.passed.rows(layer) * _roots(references)[:, None])[None]
+def inputs(references: References, layer: int, sharing: str | None = None) -> np.ndarray:
+    """ā_{i−1}, (1, N, d_{i−1}+1); of T locations (T, N, p) over √T, or of the kind reduce their mean (1, N, p)."""
+    rows = references.rows(layer) * _roots(references)[:, None, None]
+    rows = rows.mean(axis=1, keepdims=True) if sharing == "reduce" else rows / np.sqrt(rows.shape[1])
+    return rows.swapaxes(0, 1)
 
 
 def preactivations(references: References, layer: int) -> np.ndarray:
@@ -119,7 +148,7 @@ def preactivations(references: References, layer: int) -> np.ndarray:
 def activities(references: References, layer: int) -> np.ndarray:
     """a_i = φ_i(s_i), (1, N, d_i); of the last layer its outputs z."""
     if layer == references.layers:
-        return (references.passed.z * _roots(references)[:, None])[None]
+        return (references.z * _roots(references)[:, None])[None]
     return inputs(references, layer + 1)[..., :-1]
 
 
@@ -127,12 +156,12 @@ def by_activities(references: References, layer: int) -> np.ndarray | None:
     """dz/da_i, (C, N, d_i); None for the last layer, whose a is z."""
     if layer == references.layers:
         return None
-    return references.jacobians[layer] @ references.case.parameters[layer][:, :-1]
+    return _jacobian(references, layer + 1) @ references.case.parameters[layer][:, :-1]
 
 
 def by_inputs(references: References) -> np.ndarray:
     """dz/dx, (C, N, d_0)."""
-    return references.jacobians[0] @ references.case.parameters[0][:, :-1]
+    return _jacobian(references, 1) @ references.case.parameters[0][:, :-1]
 
 
 def _slopes(references: References, layer: int) -> np.ndarray:
@@ -149,8 +178,4 @@ def _with_ones(values: np.ndarray, references: References) -> np.ndarray:
 
 def _roots(references: References) -> np.ndarray:
     """√(N w_n / Σ w_n) of the cases' weights, 1 without any: with it a mean over cases is weighted."""
-    w = references.case.weights
-    if w is None:
-        return np.ones(references.cases)
-    w = np.asarray(w)
-    return np.sqrt(references.cases * w / w.sum())
+    return np.sqrt(references.case_weights)

@@ -12,6 +12,8 @@ from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import Decay, Symbols
 
 BIASES = {"first": "bias first", "separate": "bias in a block of its own", "absent": "no bias"}
+CLAIMED = (*("scale", "expression", "nearest", "fisher", "sharing", "samples", "matrix", "bias", "layout", "damping"),)
+"""What JSON has of an explanation, None where nothing is claimed."""
 MATCH, MATCH_UNDER, NO_MATCH = "match", "match-under", "no-match"
 
 
@@ -31,6 +33,8 @@ class Explanation:
     """The nearest expression, where the scale has no name."""
     fisher: str | None = None
     """Which Fisher G is of: exact, empirical, monte-carlo or identity."""
+    sharing: str | None = None
+    """Of a layer with T > 1 locations, which factors the scale is relative to: expand, reduce or kfc."""
     samples: int | None = None
     """Of Monte-Carlo: targets sampled for each case, as estimated."""
     scale_error: float | None = None
@@ -88,7 +92,8 @@ class Explanation:
 
     def words(self, part: bool = False) -> str:
         """The convention, in a few words; `part`: of weights or biases alone, where the bias has its place by name."""
-        parts = [self.fisher_words(), self.matrix or "", self.place or "", self.order or "", self.cases or ""]
+        parts = [self.fisher_words(), self.sharing_words(), self.matrix or ""]
+        parts += [self.place or "", self.order or "", self.cases or ""]
         if self.scale is not None and not (self.expression == "1" and self.start is None):
             parts.append(self.scale_words())
         if self.start:
@@ -106,6 +111,10 @@ class Explanation:
             count = f", about {self.samples} sample{'s' if self.samples != 1 else ''} a case" if self.samples else ""
             return f"Monte-Carlo Fisher{count}"
         return {None: "", "identity": "identity (forward only)"}.get(self.fisher, f"{self.fisher} Fisher")
+
+    def sharing_words(self) -> str:
+        """Which factors of a layer with shared weights, in words."""
+        return {None: "", "kfc": "KFC"}.get(self.sharing, f"KFAC-{self.sharing}")
 
     def scale_words(self) -> str:
         """The scale, in words."""
@@ -154,13 +163,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         e = self.explanation
-        claimed = {
-            name: getattr(e, name, None)
-            for name in (
-                *("scale", "expression", "nearest", "fisher", "samples", "matrix", "place", "order", "cases", "bias"),
-                *("layout", "damping"),
-            )
-        }
+        claimed = {name: getattr(e, name, None) for name in CLAIMED}
         history = None if e is None or e.history is None else asdict(e.history) | {"start": e.start}
         shown = e or self.closest
         return _plain(
