@@ -100,7 +100,7 @@ def _changed(rows: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, str,
 
 
 def _chosen(theirs, rows, cases):  # type: ignore[no-untyped-def]
-    if not 2 <= cases <= MOST_CASES:
+    if not 2 <= cases <= MOST_CASES or not np.any(theirs):
         return []
     u, v = np.random.default_rng(rows.shape[2]).standard_normal((2, rows.shape[2], FORMS))
     forms = np.einsum("rnq,rnq->nq", rows @ u, rows @ v)

@@ -97,7 +97,7 @@ def _part(rows: Rows, a: Arrangement, part: str) -> Rows | None:
 
 def _chosen(g, x, target, theirs, cases, only):  # type: ignore[no-untyped-def]
     """The choices of cases that come near to theirs."""
-    if not 2 <= cases <= MOST_CASES or min(theirs.shape) < 1 or theirs.size < 3:
+    if not 2 <= cases <= MOST_CASES or theirs.size < 3 or not np.any(target):
         return []
     rng = np.random.default_rng(theirs.size)
     u, v = rng.standard_normal((g.shape[2], FORMS)), rng.standard_normal((x.shape[2], FORMS))
