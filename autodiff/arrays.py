@@ -359,6 +359,22 @@ def _inverse_lower(L: Array) -> Array:
     return inverse
 
 
+def upper_triangle(S: Array) -> Array:
+    """The entries (i, j), i ≤ j, of a symmetric S (n, n), row after row: (n(n+1)/2,)."""
+    xp, n = namespace(S), S.shape[0]
+    return xp.concat([S[i, i:] for i in range(n)])
+
+
+def from_upper_triangle(x: Array, n: int) -> Array:
+    """The symmetric (n, n) whose `upper_triangle` is x."""
+    S, end = namespace(x).empty((n, n), dtype=x.dtype, device=device(x)), 0
+    for i in range(n):
+        start, end = end, end + n - i
+        S[i, i:] = x[start:end]
+        S[i:, i] = x[start:end]
+    return S
+
+
 def eigh(S: Array) -> tuple[Array, Array]:
     """Eigenvalues (n,) in ascending order and eigenvectors (n, n), as columns, of a symmetric S; NaN if S holds one."""
     xp = namespace(S)

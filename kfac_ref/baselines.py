@@ -17,6 +17,7 @@ from kfac_ref import optimizer
 from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, fisher, kronecker, quadratic
 from kfac_ref.curvature.quadratic import InnerProducts
+from kfac_ref.machine.processes import ALONE, Processes
 from kfac_ref.optimizer import Diverged, Record, State
 from kfac_ref.settings import CommonSettings, constant, require
 
@@ -73,9 +74,10 @@ class SGDRecord:
 class SGD:
     """SGD with Nesterov momentum: v ← μ_t v − ε∇h(θ + μ_t v), θ ← θ + v."""
 
-    def __init__(self, network: Network, settings: SGDSettings | None = None) -> None:
+    def __init__(self, network: Network, settings: SGDSettings | None = None, processes: Processes = ALONE) -> None:
         self.network = network
         self.settings = SGDSettings() if settings is None else settings
+        self.processes = processes
 
     def init(self, parameters: Parameters, seed: int = 0) -> SGDState:
         """The state before the first iteration. ValueError if `parameters` do not fit the network."""
@@ -84,23 +86,24 @@ class SGD:
 
     def step(self, state: SGDState, batch: Batch) -> tuple[SGDState, SGDRecord]:
         """One iteration on X (m, d_0) and Y (m, d_ℓ). Diverged if h becomes NaN or infinite."""
-        check_input(self.network, state.parameters, batch)
-        s, k = self.settings, state.k + 1
+        s, k, processes = self.settings, state.k + 1, self.processes
+        share = check_input(self.network, state.parameters, batch, processes=processes)
         mu = momentum(k, s.mu_max)
         ahead = [W + mu * v for W, v in zip(state.parameters, state.velocity, strict=True)]
-        forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size, batch.weights)
-        value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
+        forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size, batch.weights, share)
+        value, gradient = loss_and_gradient(forward_pass, batch.Y, processes.once(s.eta))
+        h, error, gradient = processes.sum((value.h, value.error, gradient), "gradient")
         velocity = [mu * v - s.learning_rate * g for v, g in zip(state.velocity, gradient, strict=True)]
         parameters = [W + v for W, v in zip(state.parameters, velocity, strict=True)]
-        read = read_scalars(value.h, value.error, value.excess, inner(velocity, velocity))
+        read = read_scalars(h, error, value.excess, inner(velocity, velocity))
         h, error, excess, squared_norm = (float(x) for x in read)
-        require_sound(self.network.likelihood, batch.X, batch.Y, h, excess)
+        processes.agree(lambda: require_sound(self.network.likelihood, batch.X, batch.Y, h, excess))
         if not np.isfinite(h + squared_norm):
             what = "the step" if np.isfinite(h) else "the objective h"
             found = squared_norm if np.isfinite(h) else h
             raise Diverged(f"iteration {k}: {what} is {found}; a smaller learning_rate than {s.learning_rate:g} helps")
         constant_ = self.network.likelihood.constant(self.network.outputs)
-        record = SGDRecord(k, batch.X.shape[0], h + constant_, error, mu, math.sqrt(squared_norm))
+        record = SGDRecord(k, forward_pass.cases, h + constant_, error, mu, math.sqrt(squared_norm))
         return SGDState(k, parameters, velocity, state.seed), record
 
 

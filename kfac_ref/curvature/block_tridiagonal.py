@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from autodiff import arrays
 from autodiff.arrays import Array
 from autodiff.network import Parameters
-from autodiff.threads import side_by_side
+from autodiff.threads import Work, side_by_side
+from autodiff.trees import Symmetric
 from kfac_ref.curvature import kronecker
 from kfac_ref.curvature.damping import DampedFactors
 from kfac_ref.curvature.factors import Blocks, Factors, mirrored
@@ -49,14 +50,15 @@ class BlockTridiagonalInverse:
         return [U[0], *[u - b for u, b in zip(U[1:], below, strict=True)]]
 
 
-def invert(factors: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
-    """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones."""
+def invert(factors: Factors, damped: DampedFactors, work: Work = side_by_side) -> BlockTridiagonalInverse:
+    """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones; layers are eliminated by `work`."""
     layers = range(1, factors.layers)
     cross_A, cross_G = [factors.A[i - 1, i] for i in layers], [factors.G[i, i + 1] for i in layers]
     reduced = [_low_rank(A, G) for A, G in zip(cross_A, cross_G, strict=True)]
     cross, own, following = cross_A + cross_G, damped.A[:-1] + damped.G[:-1], damped.A[1:] + damped.G[1:]
     sizes = [x.shape[0] for x in cross]
-    sides = side_by_side(_eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
+    done = work(_eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
+    sides = [(Psi, Pencil(K, s, None if inverse is None else inverse.matrix)) for Psi, K, s, inverse in done]
     sides_A, sides_G = sides[: len(layers)], sides[len(layers) :]
     return BlockTridiagonalInverse(
         [Psi for Psi, _ in sides_A],
@@ -72,10 +74,12 @@ def _low_rank(cross_A: Array, cross_G: Array) -> bool:
     return min(q, q_) * min(p, p_) <= REDUCED * p * q
 
 
-def _eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
-    """Ψ = X M⁻¹, and the layer's factor with ΨMΨᵀ; X is Ā_{i−1,i} or G_{i,i+1}, and there are roots of the inverses."""
+def _eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Array, Array, Symmetric | None]:
+    """Ψ = X M⁻¹, and the pencil of the layer's factor and ΨMΨᵀ, part by part; X is Ā_{i−1,i} or G_{i,i+1}, and there are
+    roots of the inverses."""
     Psi, half = _regress(cross, R_next)
-    return Psi, kronecker.pencil(R, half, reduced)
+    pencil = kronecker.pencil(R, half, reduced)
+    return Psi, pencil.K, pencil.s, None if pencil.inverse is None else Symmetric(pencil.inverse)
 
 
 def _regress(cross: Array, R: Array) -> tuple[Array, Array]:

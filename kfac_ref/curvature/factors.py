@@ -8,7 +8,8 @@ of one of two kinds (Eschenhagen et al. 2023), and no others:
 * reduce: Ā = E[ā āᵀ] with ā = (1/T) Σ_t ā_t, and G = E[g gᵀ] with g = Σ_t g_t.
 
 A layer with weights and no rows, as a normalisation, has a small block of F, E[vec(𝒟W) vec(𝒟W)ᵀ], in their place.
-Where the forward pass has weights of cases, all means over cases are weighted.
+Where the forward pass has weights of cases, all means over cases are weighted. Where it has a share of a batch, they
+are its summands: see `summed`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from autodiff.layers import Layer, Tape
 from autodiff.names import closest
 from autodiff.network import Network
 from autodiff.passes import ForwardPass
+from autodiff.trees import Symmetric
 from kfac_ref.curvature import cotangents
 from kfac_ref.curvature.cotangents import Cotangents
 
@@ -172,6 +174,8 @@ def _second_moments(
     A: Blocks = {}
     G: Blocks = {}
     full: Blocks = {}
+    if forward_pass.here(cases) == 0:
+        return _nothing(forward_pass, pairs)
     for rows, activities in forward_pass.chunks(cases):
         weighted = activities.weighted()
         for i, j in pairs:
@@ -196,6 +200,22 @@ def _second_moments(
     if kinds.full == "diagonal":
         full = {index: _diagonal_alone(block) for index, block in full.items()}
     return Factors(A, G, full=full)
+
+
+def _nothing(forward_pass: ForwardPass, pairs: list[tuple[int, int]]) -> Factors:
+    """Blocks of 0: the summand of a process that has none of the cases."""
+    like, found, shapes = forward_pass.X, Factors({}, {}), forward_pass.network.shapes
+
+    def zeros(*shape: int) -> Array:
+        return namespace(like).zeros(shape, dtype=like.dtype, device=device(like))
+
+    for i, j in pairs:
+        (d, p), (d_, p_) = shapes[i - 1], shapes[j - 1]
+        if forward_pass.network.weighted[i - 1].kronecker:
+            found.A[i - 1, j - 1], found.G[i, j] = zeros(p, p_), zeros(d, d_)
+        else:
+            found.full[i, i] = zeros(d * p, d * p)
+    return found
 
 
 def _activities_moment(layer: Layer, tape: Tape, kinds: Kinds, root: Array | None) -> Array:
@@ -248,6 +268,24 @@ def running_average(old: Factors | None, new: Factors, epsilon: float) -> Factor
         return {index: combination(epsilon, a[index], 1 - epsilon, b[index]) for index in b}
 
     return Factors(average(old.A, new.A), average(old.G, new.G), full=average(old.full, new.full))
+
+
+def summed(factors: Factors, add: Callable[[Any], Any]) -> Factors:
+    """The factors of which each process has a summand; `add` sums trees of arrays over processes. What is linear in
+    them, as their running average, may be done before."""
+    blocks = [{(i, j): Symmetric(x) if i == j else x for (i, j), x in part.items()} for part in _parts(factors)]
+    whole = [{(i, j): x.matrix if i == j else x for (i, j), x in part.items()} for part in add(blocks)]
+    return Factors(whole[0], whole[1], full=whole[2])
+
+
+def scaled(factors: Factors, scale: float) -> Factors:
+    """scale · factors."""
+    A, G, full = ({index: scale * x for index, x in part.items()} for part in _parts(factors))
+    return Factors(A, G, full=full)
+
+
+def _parts(factors: Factors) -> tuple[Blocks, Blocks, Blocks]:
+    return factors.A, factors.G, factors.full
 
 
 def averaging_weight(k: int, epsilon_max: float) -> float:

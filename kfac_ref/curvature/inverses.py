@@ -7,11 +7,13 @@ part.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from autodiff.arrays import Array
 from autodiff.network import Parameters
-from kfac_ref.curvature import block_diagonal, block_tridiagonal
+from autodiff.threads import Work, side_by_side
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping
 from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.curvature.damping import DampedFactors
@@ -39,20 +41,33 @@ Inverse = BlockDiagonalInverse | BlockTridiagonalInverse | PartitionedInverse
 """F₀⁻¹ for one γ, with `apply`."""
 
 
-def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool) -> Inverse:
+def invert_each(
+    factors: Factors, gammas: Sequence[float], norm: str, tridiagonal: bool, work: Work = side_by_side
+) -> list[tuple[Inverse, Array]]:
+    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ for each γ, and its pivots (see `DampedFactors`); what is costly is done by `work`."""
+    if not factors.full and not tridiagonal:
+        return list(block_diagonal.invert_each(factors, gammas, norm, work))
+    found: list[tuple[Inverse, Array]] = []
+    for gamma in gammas:
+        damped = damping.factorise(factors, gamma, norm)
+        found.append((invert(factors, damped, tridiagonal, work), damped.pivots))
+    return found
+
+
+def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool, work: Work = side_by_side) -> Inverse:
     """F̆⁻¹ or, if tridiagonal, F̂⁻¹ from factors and the factorised damped ones."""
     if not factors.full and not tridiagonal:
         return block_diagonal.invert(damped)
     runs = list(_runs(factors, tridiagonal))
     if len(runs) == 1 and not factors.full:
-        return block_tridiagonal.invert(factors, damped)
+        return block_tridiagonal.invert(factors, damped, work)
     parts: list[BlockDiagonalInverse | BlockTridiagonalInverse | FullBlockInverse] = []
     for first, last in runs:
         part = damped.part(first, last)
         if (first, first) in factors.full:
             parts.append(FullBlockInverse(part.G[0]))
         elif tridiagonal and last > first:
-            parts.append(block_tridiagonal.invert(factors.part(first, last), part))
+            parts.append(block_tridiagonal.invert(factors.part(first, last), part, work))
         else:
             parts.append(block_diagonal.invert(part))
     return PartitionedInverse(parts, [last - first + 1 for first, last in runs])
