@@ -40,8 +40,8 @@ def device(x: Array) -> Any:
     return array_api_compat.device(x)
 
 
-def backend(name: str) -> Any:
-    """The namespace called `name`, ready for use.
+def backend(name: str, which: int = 0) -> Any:
+    """The namespace called `name`, ready for use; of several devices that of this number, counted round.
 
     Raises
     ------
@@ -63,6 +63,8 @@ def backend(name: str) -> Any:
         raise ValueError(f'backend "{name}" finds no usable CUDA device ({error}); use --backend numpy') from error
     if count == 0:
         raise ValueError(f'backend "{name}" finds no CUDA device; use --backend numpy')
+    if which:
+        cupy.cuda.Device(which % count).use()
     _round_to_tf32(name == "cupy-tf32")
     return array_api_compat.array_namespace(cupy.zeros(0))
 

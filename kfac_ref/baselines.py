@@ -97,11 +97,16 @@ class SGD:
         parameters = [W + v for W, v in zip(state.parameters, velocity, strict=True)]
         read = read_scalars(h, error, value.excess, inner(velocity, velocity))
         h, error, excess, squared_norm = (float(x) for x in read)
-        processes.agree(lambda: require_sound(self.network.likelihood, batch.X, batch.Y, h, excess))
-        if not np.isfinite(h + squared_norm):
-            what = "the step" if np.isfinite(h) else "the objective h"
-            found = squared_norm if np.isfinite(h) else h
-            raise Diverged(f"iteration {k}: {what} is {found}; a smaller learning_rate than {s.learning_rate:g} helps")
+
+        def require_finite() -> None:
+            require_sound(self.network.likelihood, batch.X, batch.Y, h, excess)
+            if not np.isfinite(h + squared_norm):
+                what = "the step" if np.isfinite(h) else "the objective h"
+                found = squared_norm if np.isfinite(h) else h
+                helps = f"a smaller learning_rate than {s.learning_rate:g} helps"
+                raise Diverged(f"iteration {k}: {what} is {found}; {helps}")
+
+        processes.agree(require_finite)
         constant_ = self.network.likelihood.constant(self.network.outputs)
         record = SGDRecord(k, forward_pass.cases, h + constant_, error, mu, math.sqrt(squared_norm))
         return SGDState(k, parameters, velocity, state.seed), record

@@ -11,8 +11,8 @@ from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
-from kfac_ref.batch import Batch, check_input
 from autodiff.share import Share
+from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, factors, implicit_factors, inverses, quadratic, targets
 from kfac_ref.curvature.factors import Factors
 from kfac_ref.curvature.implicit_factors import ImplicitFactors
@@ -269,7 +269,9 @@ class KFAC:
 
     def told(self, state: State | None) -> State:
         """For all processes the state that the first one has from one process alone: the reverse of `gathered`."""
-        state = self.processes.tell(state)
+        told = self.processes.tell(state)
+        assert told is not None
+        state = told
         if self.processes.first or state.factors is None:
             return state
         return replace(state, factors=factors.scaled(state.factors.explicit, 0.0))

@@ -2,16 +2,20 @@
 
 from kfac_ref.machine.blas import NARROW, at_full_speed, blas_warning, suit_threads
 from kfac_ref.machine.mpi import found as processes_found
-from kfac_ref.machine.processes import ALONE, Processes
+from kfac_ref.machine.mpi import started_alone, started_first
+from kfac_ref.machine.processes import ALONE, Processes, agreed
 from kfac_ref.machine.shared import at_shared_speed
 
 __all__ = [
     "ALONE",
     "NARROW",
     "Processes",
+    "agreed",
     "at_full_speed",
     "at_shared_speed",
     "blas_warning",
     "processes_found",
+    "started_alone",
+    "started_first",
     "suit_threads",
 ]

@@ -24,6 +24,22 @@ SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE", "SL
 Open MPI, MPICH on one machine, Cray's PALS and Slurm's srun say."""
 
 
+RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", "SLURM_PROCID")
+"""Likewise which one."""
+MOMENT = 1.0
+"""Seconds that other processes than the first wait before they say what ends all."""
+
+
+def started_alone() -> bool:
+    """Whether this process was started alone."""
+    return launched() == 1
+
+
+def started_first() -> bool:
+    """Whether this process was started as the first of many, or alone, as the environment says."""
+    return launched() == 1 or all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
 def launched() -> int:
     """How many processes this one was started as one of, as the environment says; 1 for a plain start."""
     return max((int(value) for name in SIZES if (value := os.environ.get(name, "")).isdigit()), default=1)
@@ -66,11 +82,9 @@ class MPIProcesses(Processes):
         self._mpi = MPI
         self._device_sum: Any = None
         beside = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.beside = beside.rank, beside.size
-        """Which one it is on its machine, and of how many there."""
+        self.on_machine = beside.rank
         usable = set().union(*beside.allgather(cores.usable()))
         self.threads = max(1, min(len(usable) // beside.size, len(cores.usable())))
-        """BLAS threads for each, so that all on a machine share its cores."""
         beside.Free()
         sys.excepthook = self._end_all
 
@@ -97,7 +111,9 @@ class MPIProcesses(Processes):
         start = time.perf_counter()
         kinds = [(tuple(x.shape), np.dtype(str(x.dtype).rpartition(".")[2])) for x in found]
         described = self.comm.allgather((emptied, kinds))
-        counts = [sum(int(np.prod(shape, dtype=int)) * dtype.itemsize for shape, dtype in kinds) for _, kinds in described]
+        counts = [
+            sum(int(np.prod(shape, dtype=int)) * dtype.itemsize for shape, dtype in kinds) for _, kinds in described
+        ]
         parts = [np.ascontiguousarray(to_numpy(x)).reshape(-1).view(np.uint8) for x in found]
         flat = np.concatenate(parts) if parts else np.empty(0, np.uint8)
         received = np.empty(sum(counts), np.uint8)
@@ -121,28 +137,34 @@ class MPIProcesses(Processes):
         self._count(what, 1, 0, time.perf_counter() - start)
         return told
 
-    def deal(self, x: Array) -> Array:
+    def deal(self, x: np.ndarray | None) -> np.ndarray | None:
         """As of `Processes`: the rows of one process after the other, so that no other ever holds all."""
         if not self.first:
-            shape, dtype = self.comm.recv(source=0)
+            described = self.comm.recv(source=0)
+            if described is None:
+                return None
+            shape, dtype = described
             mine = np.empty(shape, dtype)
             self.comm.Recv(mine, source=0)
             return mine
-        host = to_numpy(x)
         for p in range(1, self.number):
-            part = np.ascontiguousarray(host[p :: self.number])
-            self.comm.send((part.shape, part.dtype), dest=p)
-            self.comm.Send(part, dest=p)
-        return np.ascontiguousarray(host[:: self.number])
+            part = None if x is None else np.ascontiguousarray(x[p :: self.number])
+            self.comm.send(None if part is None else (part.shape, part.dtype), dest=p)
+            if part is not None:
+                self.comm.Send(part, dest=p)
+        return None if x is None else np.ascontiguousarray(x[:: self.number])
 
-    def end_all(self, message: str, code: int = 1) -> None:
-        """End all processes, this one with the message."""
+    def end_all(self, message: str, code: int) -> None:
+        """As of `Processes`. The first process does so at once and the others after a moment, so that what all have to
+        say is said once."""
+        if not self.first:
+            time.sleep(MOMENT)
+            message = f"process {self.index} of 0 … {self.number - 1} ends all: {message}"
         print(message, file=sys.stderr, flush=True)
         self.comm.Abort(code)
 
     def _end_all(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        text = "".join(traceback.format_exception(kind, error, where))
-        self.end_all(f"process {self.index} of 0 … {self.number - 1} ends all:\n{text}")
+        self.end_all("".join(traceback.format_exception(kind, error, where)), 1)
 
     def _flat(self, found: list[Array]) -> Array:
         if _on_host(found[0]):

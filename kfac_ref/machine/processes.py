@@ -8,9 +8,10 @@ else is the same in all of them. `Processes` itself is one process alone, in whi
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -39,6 +40,10 @@ class Processes:
     """P."""
     index = 0
     """0 … P−1."""
+    on_machine = 0
+    """Which of those on its machine this one is."""
+    threads: int | None = None
+    """BLAS threads for each, so that all on a machine share its cores; None: as many as serve."""
 
     def __init__(self) -> None:
         self.traffic: dict[str, Traffic] = {}
@@ -59,9 +64,13 @@ class Processes:
         """The first process's value."""
         return value
 
-    def deal(self, x: Array) -> Array:
+    def deal(self, x: np.ndarray | None) -> np.ndarray | None:
         """Of the first process's array, a row a case, the rows `dealt` to this one. The others give None, or anything."""
         return x
+
+    def end_all(self, message: str, code: int) -> None:
+        """Say why, and end all processes where there are others."""
+        print(message, file=sys.stderr, flush=True)
 
     # --- what follows from them ----------------------------------------------------------------------------------
 
@@ -98,6 +107,10 @@ class Processes:
             return result
         errors = self.gather(None if error is None else (type(error), str(error)), "agreement")
         raise _of_all(errors, self.number) from error
+
+    def by_first(self, function: Callable[[], T]) -> T:
+        """function(), called by the first process, for all; what it raises all raise."""
+        return self.tell(self.agree(lambda: function() if self.first else cast(T, None)))
 
     def mean(self, values: Sequence[float], cases: int) -> list[float]:
         """The means over all cases of `values`, which are means over this process's."""
@@ -157,6 +170,11 @@ def divided(work: Sequence[float], number: int) -> list[int]:
         owners[i] = load.index(min(load))
         load[owners[i]] += work[i]
     return owners
+
+
+def agreed(error: BaseException | None) -> bool:
+    """Whether all processes raise the error, or what it was made of."""
+    return error is not None and (hasattr(error, "agreed") or agreed(error.__cause__))
 
 
 def _of_all(errors: Sequence[tuple[type[Exception], str] | None], number: int) -> Exception:

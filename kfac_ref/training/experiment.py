@@ -12,6 +12,7 @@ import numpy as np
 
 from autodiff import arrays
 from autodiff.activations import ACTIVATIONS
+from autodiff.arrays import to_numpy
 from autodiff.initialisation import INITIALISATIONS
 from autodiff.likelihoods import LIKELIHOODS
 from autodiff.names import closest, nearest
@@ -19,6 +20,7 @@ from autodiff.network import Network, described
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
 from kfac_ref.data.dataset import Dataset, Reading
+from kfac_ref.machine import ALONE, Processes
 from kfac_ref.optimizer import KFAC
 from kfac_ref.settings import PRESETS, Settings, preset
 from kfac_ref.training import loop, networks
@@ -113,8 +115,11 @@ class Prepared:
         return self.optimizer.init([arrays.from_numpy(W, self.data.X) for W in parameters], e.seed)
 
 
-def prepare(experiment: Experiment) -> Prepared:
+def prepare(experiment: Experiment, processes: Processes = ALONE) -> Prepared:
     """Load the data, fill in what the description leaves open, and build network and optimizer.
+
+    Of several processes the first does so and deals out the cases: the others' `Dataset` has none, and their `Data` and
+    its have those `dealt` to each.
 
     Raises
     ------
@@ -124,6 +129,50 @@ def prepare(experiment: Experiment) -> Prepared:
     FetchError
         If the data cannot be fetched.
     """
+    return _prepare(experiment) if processes.alone else _dealt(experiment, processes)
+
+
+def _dealt(experiment: Experiment, processes: Processes) -> Prepared:
+    processes.agree(lambda: arrays.backend(experiment.backend, processes.on_machine))
+    whole = processes.agree(lambda: _prepare(experiment) if processes.first else None)
+    told = None
+    if whole is not None:
+        parts = {name: x[:0] for name in PARTS if (x := getattr(whole.dataset, name)) is not None}
+        told = (
+            whole.experiment,
+            replace(whole.dataset, **parts),
+            whole.purpose,
+            whole.data.cases,
+            whole.data.test_cases,
+        )
+    e, dataset, purpose, cases, test_cases = processes.tell(told)
+    xp = arrays.backend(e.backend, processes.on_machine)
+    like = xp.zeros(0, dtype=getattr(xp, e.dtype))
+    held: dict[str, Any] = {}
+    for name in PARTS:
+        same = name[0] == "Y" and purpose == "autoencoder"
+        if same:
+            held[name] = held[name.replace("Y", "X")]
+            continue
+        x = None if whole is None else getattr(whole.data, name)
+        mine = processes.deal(None if x is None else to_numpy(x))
+        held[name] = None if mine is None else arrays.from_numpy(mine, like)
+    data = loop.Data(**held, of_all=(cases, test_cases or 0))
+    network = network_of(e, purpose)
+    optimizer = _optimizer(e, network, processes)
+    return Prepared(e, dataset if whole is None else whole.dataset, purpose, network, optimizer, data)
+
+
+PARTS = ("X", "Y", "X_test", "Y_test")
+
+
+def _optimizer(e: Experiment, network: Network, processes: Processes) -> KFAC | SGD:
+    if e.optimizer == "sgd":
+        return SGD(network, SGDSettings(**e.constants), processes)
+    return KFAC(network, Settings(**e.constants), processes)
+
+
+def _prepare(experiment: Experiment) -> Prepared:
     e = experiment
     # names first, before anything is fetched
     closest(e.optimizer, OPTIMIZERS, "optimizer")
@@ -171,12 +220,7 @@ def prepare(experiment: Experiment) -> Prepared:
     )
     if e.target is not None and Path(e.data).suffix.lower() == ".npy":
         e = replace(e, target=located(e.target))
-    optimizer: KFAC | SGD
-    if isinstance(optimizer_settings, SGDSettings):
-        optimizer = SGD(network, optimizer_settings)
-    else:
-        optimizer = KFAC(network, optimizer_settings)
-    return Prepared(e, dataset, purpose, network, optimizer, data)
+    return Prepared(e, dataset, purpose, network, _optimizer(e, network, ALONE), data)
 
 
 def _require_possible(e: Experiment, network: Network) -> None:
