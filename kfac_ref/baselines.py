@@ -142,8 +142,11 @@ class NaturalGradient:
 
     Δ minimises M over all δ, not over a span: what re-scaling (§6.4) finds is α = 1 but for rounding, and momentum (§7)
     has nothing to add, μ = 0. States and records are K-FAC's, with γ = sqrt(λ+η), which nothing depends on, and
-    without factors, inverse and averaging. ValueError for a network of more than LARGEST parameters.
+    without factors, inverse and averaging. It is for one process. ValueError for a network of more than LARGEST
+    parameters.
     """
+
+    processes = ALONE
 
     def __init__(self, network: Network, settings: NaturalGradientSettings | None = None) -> None:
         P = sum(p * q for p, q in network.shapes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -247,17 +248,16 @@ class KFAC:
         s, old = self.settings, state.inverse
         kept = [old is not None and not refresh and (g == state.gamma or not s.candidates_inverted) for g in gammas]
         due = [gamma for gamma, keep in zip(gammas, kept, strict=True) if not keep]
-        new = iter(())
-        if due:
-            whole = self.whole(running)
-            new = iter(inverses.invert_each(whole, due, s.pi_norm, s.tridiagonal, self.processes.divide))
-        pairs = [(old, None) if keep else next(new) for keep in kept]
-        pivots = {gamma: pivot for gamma, (_, pivot), keep in zip(gammas, pairs, kept, strict=True) if not keep}
-        return [inverse for inverse, _ in pairs], pivots
+        if not due:
+            return [cast(Inverse, old)] * len(gammas), {}
+        new = inverses.invert_each(self.whole(running), due, s.pi_norm, s.tridiagonal, self.processes.divide)
+        found = iter(inverse for inverse, _ in new)
+        pivots = dict(zip(due, (pivots for _, pivots in new), strict=True))
+        return [cast(Inverse, old) if keep else next(found) for keep in kept], pivots
 
     def whole(self, running: Factors | ImplicitFactors) -> Factors:
-        """The running averages, multiplied out, of which each process has a summand. As they are linear in the cases, they
-        are summed only where they are to be inverted, and where a state is written."""
+        """The running averages, multiplied out, of which each process has a summand. As they are linear in the cases,
+        they are summed only where they are to be inverted, and where a state is written."""
         found = running.explicit
         return found if self.processes.alone else factors.summed(found, lambda x: self.processes.sum(x, "factors"))
 
@@ -267,11 +267,9 @@ class KFAC:
             return state
         return replace(state, factors=self.whole(state.factors))
 
-    def told(self, state: State | None) -> State:
+    def told(self, state: State) -> State:
         """For all processes the state that the first one has from one process alone: the reverse of `gathered`."""
-        told = self.processes.tell(state)
-        assert told is not None
-        state = told
+        state = self.processes.tell(state)
         if self.processes.first or state.factors is None:
             return state
         return replace(state, factors=factors.scaled(state.factors.explicit, 0.0))

@@ -26,7 +26,8 @@ from kfac_ref.command import reporting
 from kfac_ref.data import datasets
 from kfac_ref.settings import PRESETS, Settings
 from kfac_ref.training import networks, runs
-from kfac_ref.training.experiment import Experiment, prepare, require_known
+from kfac_ref.training.dealing import prepare
+from kfac_ref.training.experiment import Experiment, require_known
 
 ITERATIONS = 800
 """Of a run that is given no bound."""
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ended(message: str, code: int, error: BaseException) -> int:
-    """Say why the command ends, once: of several processes the first does if all know, else the one that does ends all."""
+    """Say why the command ends, once: of several processes the first does if all know; else who knows ends all."""
     if not (machine.started_alone() or machine.agreed(error)):
         machine.processes_found().end_all(message, code)
     elif machine.started_first():

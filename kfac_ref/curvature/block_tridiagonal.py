@@ -75,8 +75,8 @@ def _low_rank(cross_A: Array, cross_G: Array) -> bool:
 
 
 def _eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Array, Array, Symmetric | None]:
-    """Ψ = X M⁻¹, and the pencil of the layer's factor and ΨMΨᵀ, part by part; X is Ā_{i−1,i} or G_{i,i+1}, and there are
-    roots of the inverses."""
+    """Ψ = X M⁻¹, and the pencil of the layer's factor and ΨMΨᵀ, part by part; X is Ā_{i−1,i} or G_{i,i+1}, and there
+    are roots of the inverses."""
     Psi, half = _regress(cross, R_next)
     pencil = kronecker.pencil(R, half, reduced)
     return Psi, pencil.K, pencil.s, None if pencil.inverse is None else Symmetric(pencil.inverse)

@@ -91,8 +91,8 @@ def on_damped(
     norm: str = "trace",
     work: Work = side_by_side,
 ) -> list[DampedFactors]:
-    """For each γ what `function` makes of every damped diagonal factor, in the place of the inverse square roots, and the
-    pivots that it finds; it is done by `work`."""
+    """For each γ what `function` makes of every damped diagonal factor, in the place of the inverse square roots, and
+    the pivots that it finds; it is done by `work`."""
     parts: list[tuple[tuple[int, int, str], Array, Array]] = []
     for c, gamma in enumerate(gammas):
         added = shifts(factors, gamma, norm)

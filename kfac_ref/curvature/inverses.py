@@ -44,7 +44,7 @@ Inverse = BlockDiagonalInverse | BlockTridiagonalInverse | PartitionedInverse
 def invert_each(
     factors: Factors, gammas: Sequence[float], norm: str, tridiagonal: bool, work: Work = side_by_side
 ) -> list[tuple[Inverse, Array]]:
-    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ for each γ, and its pivots (see `DampedFactors`); what is costly is done by `work`."""
+    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ for each γ, and its pivots (see `DampedFactors`); `work` does what is costly."""
     if not factors.full and not tridiagonal:
         return list(block_diagonal.invert_each(factors, gammas, norm, work))
     found: list[tuple[Inverse, Array]] = []

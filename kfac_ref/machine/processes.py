@@ -65,7 +65,7 @@ class Processes:
         return value
 
     def deal(self, x: np.ndarray | None) -> np.ndarray | None:
-        """Of the first process's array, a row a case, the rows `dealt` to this one. The others give None, or anything."""
+        """Of the first process's array, a row a case, the rows `dealt` to this one. The others give None."""
         return x
 
     def end_all(self, message: str, code: int) -> None:
@@ -94,7 +94,11 @@ class Processes:
         return x if self.first else 0.0
 
     def agree(self, function: Callable[[], T]) -> T:
-        """function(), unless it raises in any process: then all raise that error, the first of several."""
+        """function(), unless it raises in any process: then all raise that error, the first of several, with where it
+        was unless all have the same."""
+        return self._agree(function, said=True)
+
+    def _agree(self, function: Callable[[], T], said: bool) -> T:
         if self.alone:
             return function()
         result: Any = None
@@ -106,11 +110,11 @@ class Processes:
         if not self.sum(np.asarray(float(error is not None)), "agreement") > 0:
             return result
         errors = self.gather(None if error is None else (type(error), str(error)), "agreement")
-        raise _of_all(errors, self.number) from error
+        raise _of_all(errors, said) from error
 
     def by_first(self, function: Callable[[], T]) -> T:
         """function(), called by the first process, for all; what it raises all raise."""
-        return self.tell(self.agree(lambda: function() if self.first else cast(T, None)))
+        return self.tell(self._agree(lambda: function() if self.first else cast(T, None), said=False))
 
     def mean(self, values: Sequence[float], cases: int) -> list[float]:
         """The means over all cases of `values`, which are means over this process's."""
@@ -177,11 +181,11 @@ def agreed(error: BaseException | None) -> bool:
     return error is not None and (hasattr(error, "agreed") or agreed(error.__cause__))
 
 
-def _of_all(errors: Sequence[tuple[type[Exception], str] | None], number: int) -> Exception:
-    """The first of the errors of all processes, with where it was unless all have the same."""
+def _of_all(errors: Sequence[tuple[type[Exception], str] | None], said: bool) -> Exception:
+    """The first of the errors of all processes."""
     index, (kind, text) = next((i, e) for i, e in enumerate(errors) if e is not None)
-    if any(e != errors[0] for e in errors):
-        text = f"process {index} of 0 … {number - 1}: {text}"
+    if said and any(e != errors[0] for e in errors):
+        text = f"process {index} of 0 … {len(errors) - 1}: {text}"
     try:
         error = kind(text)
     except Exception:

@@ -12,7 +12,6 @@ import numpy as np
 
 from autodiff import arrays
 from autodiff.activations import ACTIVATIONS
-from autodiff.arrays import to_numpy
 from autodiff.initialisation import INITIALISATIONS
 from autodiff.likelihoods import LIKELIHOODS
 from autodiff.names import closest, nearest
@@ -115,11 +114,8 @@ class Prepared:
         return self.optimizer.init([arrays.from_numpy(W, self.data.X) for W in parameters], e.seed)
 
 
-def prepare(experiment: Experiment, processes: Processes = ALONE) -> Prepared:
+def prepare(experiment: Experiment) -> Prepared:
     """Load the data, fill in what the description leaves open, and build network and optimizer.
-
-    Of several processes the first does so and deals out the cases: the others' `Dataset` has none, and their `Data` and
-    its have those `dealt` to each.
 
     Raises
     ------
@@ -129,50 +125,6 @@ def prepare(experiment: Experiment, processes: Processes = ALONE) -> Prepared:
     FetchError
         If the data cannot be fetched.
     """
-    return _prepare(experiment) if processes.alone else _dealt(experiment, processes)
-
-
-def _dealt(experiment: Experiment, processes: Processes) -> Prepared:
-    processes.agree(lambda: arrays.backend(experiment.backend, processes.on_machine))
-    whole = processes.agree(lambda: _prepare(experiment) if processes.first else None)
-    told = None
-    if whole is not None:
-        parts = {name: x[:0] for name in PARTS if (x := getattr(whole.dataset, name)) is not None}
-        told = (
-            whole.experiment,
-            replace(whole.dataset, **parts),
-            whole.purpose,
-            whole.data.cases,
-            whole.data.test_cases,
-        )
-    e, dataset, purpose, cases, test_cases = processes.tell(told)
-    xp = arrays.backend(e.backend, processes.on_machine)
-    like = xp.zeros(0, dtype=getattr(xp, e.dtype))
-    held: dict[str, Any] = {}
-    for name in PARTS:
-        same = name[0] == "Y" and purpose == "autoencoder"
-        if same:
-            held[name] = held[name.replace("Y", "X")]
-            continue
-        x = None if whole is None else getattr(whole.data, name)
-        mine = processes.deal(None if x is None else to_numpy(x))
-        held[name] = None if mine is None else arrays.from_numpy(mine, like)
-    data = loop.Data(**held, of_all=(cases, test_cases or 0))
-    network = network_of(e, purpose)
-    optimizer = _optimizer(e, network, processes)
-    return Prepared(e, dataset if whole is None else whole.dataset, purpose, network, optimizer, data)
-
-
-PARTS = ("X", "Y", "X_test", "Y_test")
-
-
-def _optimizer(e: Experiment, network: Network, processes: Processes) -> KFAC | SGD:
-    if e.optimizer == "sgd":
-        return SGD(network, SGDSettings(**e.constants), processes)
-    return KFAC(network, Settings(**e.constants), processes)
-
-
-def _prepare(experiment: Experiment) -> Prepared:
     e = experiment
     # names first, before anything is fetched
     closest(e.optimizer, OPTIMIZERS, "optimizer")
@@ -220,7 +172,7 @@ def _prepare(experiment: Experiment) -> Prepared:
     )
     if e.target is not None and Path(e.data).suffix.lower() == ".npy":
         e = replace(e, target=located(e.target))
-    return Prepared(e, dataset, purpose, network, _optimizer(e, network, ALONE), data)
+    return Prepared(e, dataset, purpose, network, optimizer_of(e, network), data)
 
 
 def _require_possible(e: Experiment, network: Network) -> None:
@@ -279,6 +231,13 @@ def network_of(e: Experiment, purpose: str) -> Network:
         # the code layer, which is linear (§13): the narrowest, the first of equals
         hidden[min(range(len(hidden)), key=lambda i: sizes[i + 1])] = "identity"
     return Network(sizes, hidden, likelihood)
+
+
+def optimizer_of(e: Experiment, network: Network, processes: Processes = ALONE) -> KFAC | SGD:
+    """The optimizer of an experiment all of whose constants are known."""
+    if e.optimizer == "sgd":
+        return SGD(network, SGDSettings(**e.constants), processes)
+    return KFAC(network, Settings(**e.constants), processes)
 
 
 def _constants(e: Experiment, purpose: str, network: Network) -> Settings | SGDSettings:

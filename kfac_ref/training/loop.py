@@ -63,8 +63,8 @@ def minibatch_size(k: int, m1: int, cases: int, full_batch_at: int | None) -> in
 
 
 def minibatch(data: Data, seed: int, k: int, m: int, processes: Processes = ALONE) -> Batch:
-    """The mini-batch of iteration k: m cases without replacement, in random order, determined by `seed` and k. Of several
-    processes each gets those of them that it has."""
+    """The mini-batch of iteration k: m cases without replacement, in random order, determined by `seed` and k. Of
+    several processes each gets those of them that it has."""
     xp = namespace(data.X)
     rows, places = minibatch_rows(data.cases, seed, k, m), None
     if data.of_all is not None:
@@ -131,9 +131,9 @@ def _evaluation(
         return Evaluation(0.0, 0.0, None if network.likelihood.mistakes is None else 0.0)
 
     here = processes.agree(of_here)
-    known = {f.name: value for f in fields(here) if (value := getattr(here, f.name)) is not None}
-    means = processes.mean(list(known.values()), X.shape[0])
-    return Evaluation(**{"misclassified": None} | dict(zip(known, means, strict=True)))
+    wrong = [] if here.misclassified is None else [here.misclassified]
+    h, error, *wrong = processes.mean([here.h, here.error, *wrong], X.shape[0])
+    return Evaluation(h, error, wrong[0] if wrong else None)
 
 
 def scalars(record: AnyRecord) -> dict[str, float | None]:

@@ -297,11 +297,9 @@ def resume(folder: Path, prepared: Prepared) -> Run:
     """The run in `folder`, as it was at its last checkpoint. ValueError if that is missing, damaged or another's, or if
     the data are not those that the run began with."""
     processes, optimizer = prepared.optimizer.processes, prepared.optimizer
-    state, seconds = processes.agree(lambda: _resumed(folder, prepared) if processes.first else (None, 0.0))
-    if isinstance(optimizer, KFAC) and not processes.alone:
-        state = optimizer.told(state)
-    else:
-        state = processes.tell(state)
+    nothing: tuple[Any, float] = None, 0.0
+    state, seconds = processes.agree(lambda: _resumed(folder, prepared) if processes.first else nothing)
+    state = optimizer.told(state) if isinstance(optimizer, KFAC) else processes.tell(state)
     return Run(folder, prepared, state, processes.tell(seconds))
 
 
