@@ -182,8 +182,9 @@ def agreed(error: BaseException | None) -> bool:
 
 
 def _of_all(errors: Sequence[tuple[type[Exception], str] | None], said: bool) -> Exception:
-    """The first of the errors of all processes."""
-    index, (kind, text) = next((i, e) for i, e in enumerate(errors) if e is not None)
+    """The first of the errors of all processes; one of bad input before those that it makes of all numbers."""
+    raised = [(i, *e) for i, e in enumerate(errors) if e is not None]
+    index, kind, text = min(raised, key=lambda error: issubclass(error[1], ArithmeticError))
     if said and any(e != errors[0] for e in errors):
         text = f"process {index} of 0 … {len(errors) - 1}: {text}"
     try:
