@@ -151,19 +151,24 @@ class Processes:
     def divide(
         self, function: Callable[..., T], like: Array, *operands: Sequence[Any], costs: Sequence[float]
     ) -> list[T]:
-        """`side_by_side`, each item by one process, for all of them; costs are sizes of matrices, of which the work is
-        the third power."""
+        """`side_by_side`, each item by one process, for all of them, but for small ones, which all do; costs are sizes
+        of matrices, of which the work is the third power."""
         if self.alone:
             return side_by_side(function, like, *operands, costs=costs)
-        owners = divided([float(n) ** 3 for n in costs], self.number)
-        own = [i for i, owner in enumerate(owners) if owner == self.index]
-        mine = [[x[i] for i in own] for x in operands]
-        done = side_by_side(function, like, *mine, costs=[costs[i] for i in own])
-        found = self.gather(done, "inverses", like)
-        of = [iter(part) for part in found]
-        return [next(of[owner]) for owner in owners]
+        large = [i for i, n in enumerate(costs) if n > SMALL]
+        owners = dict(zip(large, divided([float(costs[i]) ** 3 for i in large], self.number), strict=True))
+        own = [i for i in range(len(costs)) if owners.get(i, self.index) == self.index]
+        done = side_by_side(function, like, *([x[i] for i in own] for x in operands), costs=[costs[i] for i in own])
+        found = dict(zip(own, done, strict=True))
+        if large:
+            parts = self.gather([found[i] for i in own if i in owners], "inverses", like)
+            of = [iter(part) for part in parts]
+            found |= {i: next(of[owner]) for i, owner in owners.items()}
+        return [found[i] for i in range(len(costs))]
 
 
+SMALL = 256
+"""Size of a matrix up to which work on it takes less time than to wait for it."""
 ALONE = Processes()
 
 

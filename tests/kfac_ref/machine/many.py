@@ -20,7 +20,7 @@ from autodiff.arrays import from_numpy, to_numpy
 from kfac_ref import KFAC, Batch, Settings, preset
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.machine import ALONE, processes_found
-from kfac_ref.machine.processes import Processes
+from kfac_ref.machine.processes import SMALL, Processes
 from tests.autodiff.layers.networks import made, parameters
 from tests.conftest import make_like, random_parameters, random_targets
 
@@ -47,8 +47,9 @@ PROCESSES = Current()
 def problem(name: str, likelihood: str, cases: int = 60):
     """A network, initial parameters and data."""
     rng = np.random.default_rng(5)
-    network = Network([4, 20, 9, 3], "tanh", likelihood) if name == "mlp" else made(name, likelihood)
-    W = random_parameters(rng, network) if name == "mlp" else parameters(network)
+    sizes = {"mlp": [4, 20, 9, 3], "wide": [4, SMALL + 20, SMALL + 9, 3]}
+    network = Network(sizes[name], "tanh", likelihood) if name in sizes else made(name, likelihood)
+    W = random_parameters(rng, network) if name in sizes else parameters(network)
     T, d = math.prod(network.output[:-1]), network.output[-1]
     X = rng.standard_normal((cases, *network.input))
     return network, W, X, random_targets(rng, likelihood, cases * T, d).reshape(cases, -1)
@@ -201,8 +202,10 @@ def verbs() -> float:
     good &= np.array_equal(dealt, np.arange(14).reshape(7, 2)[p::P])
     n = PROCESSES.dealt(7)
     good &= PROCESSES.mean([float(np.mean(n))] if len(n) else [0.0], len(n)) == [3.0]
-    squares = PROCESSES.divide(lambda x: x @ x, S, [S, 2 * S, 3 * S[:2, :2]], costs=[3, 3, 2])
-    good &= all(np.array_equal(x, y @ y) for x, y in zip(squares, [S, 2 * S, 3 * S[:2, :2]], strict=True))
+    blocks = [S, 2 * S, 3 * S[:2, :2]]
+    squares = PROCESSES.divide(lambda x: (p, x @ x), S, blocks, costs=[3000, 4000, 2])
+    good &= all(np.array_equal(x, y @ y) for (_, x), y in zip(squares, blocks, strict=True))
+    good &= [by for by, _ in squares] == [1, 0, p]
     return 0.0 if good else 1.0
 
 
@@ -211,6 +214,9 @@ def checks():
     for likelihood in ("gaussian", "bernoulli", "categorical"):
         for inverse in ("block-diagonal", "block-tridiagonal"):
             yield f"{likelihood} {inverse}", lambda n=likelihood, i=inverse: steps(likelihood=n, inverse=i)
+    with_large = {"cases": 20, "constants": {"m1": 8}, "iterations": 6}
+    yield "inverses divided", lambda: steps("wide", "bernoulli", **with_large)
+    yield "inverses divided, block-diagonal", lambda: steps("wide", "bernoulli", "block-diagonal", **with_large)
     yield "convolutions", lambda: steps("two convolutions", "categorical", "block-diagonal")
     yield "convolutions, tridiagonal", lambda: steps("two convolutions", "categorical", iterations=8)
     yield "layer norm", lambda: steps("layer norm", "categorical", "block-diagonal")
