@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class Share:
     """Of the whole batch."""
     totals: Mapping[int, float]
     """Where cases have weights: Σ w_n over the first n cases of the whole batch, for each n that is asked for."""
+    lengths: Mapping[int, float] = field(default_factory=dict)
+    """Where sequences have lengths: their mean over the first n cases, likewise."""
 
     def here(self, cases: int) -> int:
         """How many of the first `cases` cases of the whole batch are here; they are the first here, too."""

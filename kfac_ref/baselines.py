@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autodiff import arrays
+from autodiff import arrays, objective
 from autodiff.arrays import inner, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient, require_sound
-from autodiff.passes import ForwardPass
 from kfac_ref import optimizer
 from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, fisher, kronecker, quadratic
@@ -90,7 +89,7 @@ class SGD:
         share = check_input(self.network, state.parameters, batch, processes=processes)
         mu = momentum(k, s.mu_max)
         ahead = [W + mu * v for W, v in zip(state.parameters, state.velocity, strict=True)]
-        forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size, batch.weights, share)
+        forward_pass = batch.forward_pass(self.network, ahead, s.chunk_size, share)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, processes.once(s.eta))
         h, error, gradient = processes.sum((value.h, value.error, gradient), "gradient")
         velocity = [mu * v - s.learning_rate * g for v, g in zip(state.velocity, gradient, strict=True)]
@@ -107,8 +106,9 @@ class SGD:
                 raise Diverged(f"iteration {k}: {what} is {found}; {helps}")
 
         processes.agree(require_finite)
-        constant_ = self.network.likelihood.constant(self.network.outputs)
-        record = SGDRecord(k, forward_pass.cases, h + constant_, error, mu, math.sqrt(squared_norm))
+        record = SGDRecord(
+            k, forward_pass.cases, h + objective.constant(forward_pass), error, mu, math.sqrt(squared_norm)
+        )
         return SGDState(k, parameters, velocity, state.seed), record
 
 
@@ -171,7 +171,7 @@ class NaturalGradient:
         """
         check_input(self.network, state.parameters, batch)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights)
+        forward_pass = batch.forward_pass(self.network, state.parameters, s.chunk_size)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
 
         # Δ, and M along it
@@ -200,11 +200,10 @@ class NaturalGradient:
             rho = optimizer.measured_ratio(self.network, parameters, batch, s, float(h), model.change)
             lam = damping.adjust_lambda(lam, rho, s.omega**s.T1)
         gamma = math.sqrt(lam + s.eta)
-        constant_ = self.network.likelihood.constant(self.network.outputs)
         return State(k, parameters, parameters, lam, gamma, state.seed, delta=delta), Record(
             k=k,
             m=m,
-            h=float(h) + constant_,
+            h=float(h) + objective.constant(forward_pass),
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,

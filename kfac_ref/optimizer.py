@@ -10,7 +10,7 @@ import numpy as np
 
 from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
-from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
+from autodiff.objective import constant, loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
 from autodiff.share import Share
 from kfac_ref.batch import Batch, check_input
@@ -106,6 +106,10 @@ class KFAC:
         self.network = network
         self.settings = Settings() if settings is None else settings
         self.processes = processes
+        if self.settings.time != "independent" and not any(map(self.settings.kinds.lagged, network.weighted)):
+            raise ValueError(
+                f"time {self.settings.time} is for recurrent layers of several steps; the network {network} has none"
+            )
 
     def init(self, parameters: Parameters, seed: int = 0) -> State:
         """The state before the first iteration; γ = sqrt(λ₀+η). ValueError if `parameters` do not fit the network."""
@@ -120,8 +124,8 @@ class KFAC:
         ----------
         state : State
         batch : Batch
-            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters; optionally weights (m,).
-            Of several processes each gives its part of the mini-batch.
+            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters; optionally weights and
+            lengths, (m,). Of several processes each gives its part of the mini-batch.
         sampled : array (⌈τ₁m⌉, d_ℓ), optional
             Targets for the factors, instead of drawing them from the model; of the cases that are here.
 
@@ -140,7 +144,7 @@ class KFAC:
         """
         s, k, processes = self.settings, state.k + 1, self.processes
         share = check_input(self.network, state.parameters, batch, s.tau1, s.tau2, processes=processes)
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights, share)
+        forward_pass = batch.forward_pass(self.network, state.parameters, s.chunk_size, share)
 
         # 1. the gradient
         value, gradient = loss_and_gradient(forward_pass, batch.Y, processes.once(s.eta))
@@ -204,11 +208,10 @@ class KFAC:
             factors=running,
             inverse=inverses[best],
         )
-        constant = self.network.likelihood.constant(self.network.outputs)
         return state, Record(
             k=k,
             m=m,
-            h=float(h) + constant,
+            h=float(h) + constant(forward_pass),
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,
@@ -229,7 +232,8 @@ class KFAC:
         if sampled is None:
             sample = sampled_targets(state, forward_pass, cases)
         else:
-            sample = targets.given(forward_pass, cases, sampled)
+            given = sampled
+            sample = self.processes.agree(lambda: targets.given(forward_pass, cases, given))
         epsilon = factors.averaging_weight(state.k + 1 - state.restart, s.epsilon_max)
         running = implicit_factors.average(state.factors, forward_pass, sample, cases, s.tridiagonal, epsilon, s.kinds)
         candidates_due = (state.k + 1) % s.T2 == 0 and s.candidates_inverted
@@ -250,7 +254,8 @@ class KFAC:
         due = [gamma for gamma, keep in zip(gammas, kept, strict=True) if not keep]
         if not due:
             return [cast(Inverse, old)] * len(gammas), {}
-        new = inverses.invert_each(self.whole(running), due, s.pi_norm, s.tridiagonal, self.processes.divide)
+        whole, divide = self.whole(running), self.processes.divide
+        new = inverses.invert_each(whole, due, s.pi_norm, s.tridiagonal, s.time, divide)
         found = iter(inverse for inverse, _ in new)
         pivots = dict(zip(due, (pivots for _, pivots in new), strict=True))
         return [cast(Inverse, old) if keep else next(found) for keep in kept], pivots
@@ -299,7 +304,7 @@ def measured_ratio(
     processes: Processes = ALONE,
 ) -> float:
     """ρ of the step to `parameters` from where h was `before`, on the same mini-batch (§6.5)."""
-    forward_pass = ForwardPass(network, parameters, batch.X, settings.chunk_size, batch.weights, share)
+    forward_pass = batch.forward_pass(network, parameters, settings.chunk_size, share)
     after = processes.sum(loss(forward_pass, batch.Y, processes.once(settings.eta)).h, "ρ")
     return reduction_ratio(before, float(read_scalars(after)[0]), model_change)
 

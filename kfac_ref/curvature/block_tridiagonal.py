@@ -81,6 +81,19 @@ def _low_rank(cross_A: Array, cross_G: Array) -> bool:
     return min(q, q_) * min(p, p_) <= REDUCED * p * q
 
 
+def eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
+    """Ψ = X M⁻¹, and the pencil of a factor and ΨMΨᵀ (App. B), X being Ā_{i−1,i} or G_{i,i+1}.
+
+    Parameters
+    ----------
+    cross : X.
+    R_next, R : inverse square roots of M and of the factor, RᵀR being the inverse.
+    reduced : as of `kronecker.pencil`.
+    """
+    Psi, half = _regress(cross, R_next)
+    return Psi, kronecker.pencil(R, half, reduced)
+
+
 def _regress(cross: Array, R: Array) -> tuple[Array, Array]:
     """Ψ = X M⁻¹, and the H with HHᵀ = ΨMΨᵀ, for X = `cross` and M⁻¹ = RᵀR (§4.1)."""
     half = cross @ R.T

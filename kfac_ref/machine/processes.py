@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from autodiff.arrays import Array
+from autodiff.arrays import Array, to_numpy
 from autodiff.share import Share
 from autodiff.threads import side_by_side
 
@@ -123,13 +123,25 @@ class Processes:
         *sums, total = self.sum(np.asarray([*(cases * v if cases else 0.0 for v in values), cases], dtype=np.float64))
         return [float(s / total) for s in sums]
 
-    def share(self, rows: np.ndarray | None, here: int, weights: Array | None, parts: Sequence[float]) -> Share:
+    def share(
+        self,
+        rows: np.ndarray | None,
+        here: int,
+        weights: Array | None,
+        lengths: np.ndarray | None,
+        parts: Sequence[float],
+    ) -> Share:
         """The share that `here` cases are of a mini-batch of m: at its places `rows`, or, if None, those `dealt`.
 
-        With weights of cases, their totals are those of all and of the first ⌈τm⌉ for each τ in `parts`. ValueError if
-        places and cases do not fit each other.
+        Totals of weights of cases, and means of lengths of sequences, are those of all and of the first ⌈τm⌉ for each τ
+        in `parts`. ValueError if places and cases do not fit each other, or if weights or lengths are in some processes
+        alone.
         """
-        cases = int(self.sum(np.asarray(float(here)), "agreement"))
+        given = [weights is not None, lengths is not None]
+        cases, *have = map(int, self.sum(np.asarray([here, *given], dtype=np.float64), "agreement"))
+        for name, number in zip(("weights", "lengths"), have, strict=True):
+            if number not in (0, self.number):
+                raise ValueError(f"{number} of {self.number} processes have {name} of cases, expected all or none")
 
         def placed() -> np.ndarray:
             places = self.dealt(cases) if rows is None else rows
@@ -142,11 +154,17 @@ class Processes:
         if not cases:
             raise ValueError("X has no cases")
         share = Share(self.agree(placed), cases, {})
-        if weights is None:
+        if not any(given):
             return share
         counts = sorted({cases, *(math.ceil(tau * cases) for tau in parts)})
-        sums = np.asarray([float(weights[: share.here(n)].sum()) if here else 0.0 for n in counts])
-        return Share(share.rows, cases, dict(zip(counts, map(float, self.sum(sums, "agreement")), strict=True)))
+        w = np.ones(here) if weights is None else to_numpy(weights).astype(np.float64)
+        steps = w * (np.ones(here) if lengths is None else lengths)
+        sums = np.asarray([[x[: share.here(n)].sum() for n in counts] for x in (w, steps)])
+        totals, steps = self.sum(sums, "agreement")
+        of_weights = {} if weights is None else dict(zip(counts, map(float, totals), strict=True))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            of_lengths = {} if lengths is None else dict(zip(counts, map(float, steps / totals), strict=True))
+        return Share(share.rows, cases, of_weights, of_lengths)
 
     def divide(
         self, function: Callable[..., T], like: Array, *operands: Sequence[Any], costs: Sequence[float]

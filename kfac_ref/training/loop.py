@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class Data:
     Y: Array
     X_test: Array | None = None
     Y_test: Array | None = None
-    of_all: tuple[int, int] | None = None
+    of_all: tuple[int, int] | None = field(default=None, kw_only=True)
     """Where each of several processes has a part of the cases, those `dealt` to it: how many training and test cases
     all have together."""
 

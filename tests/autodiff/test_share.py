@@ -39,7 +39,7 @@ def test_summands_of_shares_add_up(name, weighted, like64):
 
     def results(rows, share):
         weights = to(like64, w[rows]) if weighted else None
-        forward_pass = ForwardPass(network, W, to(like64, X[rows]), 2, weights, share)
+        forward_pass = ForwardPass(network, W, to(like64, X[rows]), 2, weights, share=share)
         value, gradient = loss_and_gradient(forward_pass, to(like64, Y[rows]), ETA if share is None or 0 in rows else 0)
         drawn = targets.drawn(forward_pass, cases, (1, 2))
         found = factors.estimate(forward_pass, drawn, cases, True)

@@ -48,7 +48,11 @@ def problem(name: str, likelihood: str, cases: int = 60):
     """A network, initial parameters and data."""
     rng = np.random.default_rng(5)
     sizes = {"mlp": [4, 20, 9, 3], "wide": [4, SMALL + 20, SMALL + 9, 3]}
-    network = Network(sizes[name], "tanh", likelihood) if name in sizes else made(name, likelihood)
+    if name == "recurrent":
+        layers = [{"kind": "recurrent", "out": 5, "activation": "tanh", "returns": "all"}, {"kind": "dense", "out": 3}]
+        network = Network.of(layers, (4, 2), likelihood)
+    else:
+        network = Network(sizes[name], "tanh", likelihood) if name in sizes else made(name, likelihood)
     W = random_parameters(rng, network) if name in sizes else parameters(network)
     T, d = math.prod(network.output[:-1]), network.output[-1]
     X = rng.standard_normal((cases, *network.input))
@@ -65,12 +69,25 @@ def places(processes: Processes, m: int, k: int, how: str) -> np.ndarray | None:
     return np.flatnonzero(owners == processes.index)
 
 
-def trained(processes, network, W, X, Y, settings, how="dealt", weighted=False, like=None, iterations=ITERATIONS):
+def trained(
+    processes,
+    network,
+    W,
+    X,
+    Y,
+    settings,
+    how="dealt",
+    weighted=False,
+    with_lengths=False,
+    like=None,
+    iterations=ITERATIONS,
+):
     """θ, h and ρ of a run with growing mini-batches."""
     like = np.zeros(0) if like is None else like
     optimizer = (SGD if isinstance(settings, SGDSettings) else KFAC)(network, settings, processes)
     state = optimizer.init([from_numpy(w, like) for w in W], 3)
     weights = np.random.default_rng(8).integers(0, 3, size=len(X)) + 0.25
+    lengths = np.random.default_rng(7).integers(1, X.shape[1] + 1, size=len(X))
     records = []
     for k in range(iterations):
         m = min(settings.m1 + 2 * k, len(X))
@@ -78,7 +95,10 @@ def trained(processes, network, W, X, Y, settings, how="dealt", weighted=False, 
         at = places(processes, m, k, how)
         here = rows[processes.dealt(m) if at is None else at]
         w = from_numpy(weights[here], like) if weighted else None
-        state, record = optimizer.step(state, Batch(from_numpy(X[here], like), from_numpy(Y[here], like), w, at))
+        state, record = optimizer.step(
+            state,
+            Batch(from_numpy(X[here], like), from_numpy(Y[here], like), w, lengths[here] if with_lengths else None, at),
+        )
         records.append([record.h, record.error, record.m, getattr(record, "rho", 0.0)])
     return state, np.concatenate([to_numpy(x).ravel() for x in state.parameters]), np.asarray(records)
 
@@ -140,6 +160,10 @@ def with_nan(X, Y):
 
 def with_integers(X, Y):
     return Batch(own(X) if PROCESSES.first else own(X).astype(int), own(Y))
+
+
+def weights_of_first(X, Y):
+    return Batch(own(X), own(Y), np.ones(len(own(X))) if PROCESSES.first else None)
 
 
 def zero_weights(X, Y):
@@ -220,6 +244,12 @@ def checks():
     yield "convolutions", lambda: steps("two convolutions", "categorical", "block-diagonal")
     yield "convolutions, tridiagonal", lambda: steps("two convolutions", "categorical", iterations=8)
     yield "layer norm", lambda: steps("layer norm", "categorical", "block-diagonal")
+    for time in ("symmetric", "stationary"):
+        about = {"constants": {"time": time}, "iterations": 10}
+        yield f"recurrent, {time}", lambda about=about: steps("recurrent", "gaussian", **about)
+    yield "lengths", lambda: steps("recurrent", "gaussian", with_lengths=True, weighted=True, iterations=10)
+    about = {"cases": 3, "constants": {"m1": 1, "time": "stationary"}, "iterations": 6}
+    yield "lengths, few cases", lambda: steps("recurrent", "gaussian", with_lengths=True, **about)
     yield "weights", lambda: steps("mlp", "categorical", weighted=True)
     yield "weights, convolutions", lambda: steps("two convolutions", "categorical", weighted=True, iterations=8)
     yield "unequal shares", lambda: steps(how="random")
@@ -242,6 +272,10 @@ def checks():
     number = PROCESSES.number - 1
     yield "NaN", lambda: stopped(with_nan, expected=f"process {number} of 0 … {number}: X[1, 2] is nan")
     yield "integers", lambda: stopped(with_integers, expected="process 1 of 0")
+    yield (
+        "weights in one alone",
+        lambda: stopped(weights_of_first, expected=f"1 of {number + 1} processes have weights"),
+    )
     yield "weights of 0", lambda: stopped(zero_weights, expected="those of the first 6 cases")
     yield "shares that do not fit", lambda: stopped(wrong_shares, expected="cases of a mini-batch of")
     singular = Settings(**SHORT | {"lambda0": 0.0, "eta": 0.0, "tau1": 1e-3})
