@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ended(message: str, code: int, error: BaseException) -> int:
     """Say why the command ends, once: of several processes the first does if all know; else who knows ends all."""
     if not (machine.started_alone() or machine.agreed(error)):
-        machine.processes_found().end_all(message, code)
+        machine.end_all(message, code)
     elif machine.started_first():
         print(message, file=sys.stderr)
     return code

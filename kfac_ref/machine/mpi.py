@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -37,7 +38,12 @@ def started_alone() -> bool:
 
 def started_first() -> bool:
     """Whether this process was started as the first of many, or alone, as the environment says."""
-    return launched() == 1 or all(os.environ.get(name, "0") == "0" for name in RANKS)
+    return launched() == 1 or rank() == 0
+
+
+def rank() -> int:
+    """Which of the processes that it was started with this one is, as the environment says."""
+    return max(int(value) for name in RANKS if (value := os.environ.get(name, "0")).isdigit())
 
 
 def launched() -> int:
@@ -58,7 +64,30 @@ def found() -> Processes:
         raise ValueError(
             f'started as one of {launched()} processes, but mpi4py is not installed (pip install "kfac-ref[mpi]")'
         ) from error
-    return MPIProcesses(MPI.COMM_WORLD) if MPI.COMM_WORLD.size > 1 else ALONE
+    return _world() if MPI.COMM_WORLD.size > 1 else ALONE
+
+
+@functools.cache
+def _world() -> MPIProcesses:
+    from mpi4py import MPI
+
+    return MPIProcesses(MPI.COMM_WORLD)
+
+
+def end_all(message: str, code: int) -> None:
+    """Say why, and end all processes that this one was started with.
+
+    The first process does so at once and the others after a moment, so that what all have to say is said once.
+    """
+    if not started_first():
+        time.sleep(MOMENT)
+        message = f"process {rank()} of 0 … {launched() - 1} ends all: {message}"
+    print(message, file=sys.stderr, flush=True)
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        return
+    MPI.COMM_WORLD.Abort(code)
 
 
 class MPIProcesses(Processes):
@@ -86,7 +115,7 @@ class MPIProcesses(Processes):
         usable = set().union(*beside.allgather(cores.usable()))
         self.threads = max(1, min(len(usable) // beside.size, len(cores.usable())))
         beside.Free()
-        sys.excepthook = self._end_all
+        sys.excepthook = _end_all
 
     def sum(self, tree: T, what: str = "") -> T:
         """As of `Processes`. One message for each dtype in `tree`, under way together."""
@@ -154,18 +183,6 @@ class MPIProcesses(Processes):
                 self.comm.Send(part, dest=p)
         return None if x is None else np.ascontiguousarray(x[:: self.number])
 
-    def end_all(self, message: str, code: int) -> None:
-        """As of `Processes`. The first process does so at once and the others after a moment, so that what all have to
-        say is said once."""
-        if not self.first:
-            time.sleep(MOMENT)
-            message = f"process {self.index} of 0 … {self.number - 1} ends all: {message}"
-        print(message, file=sys.stderr, flush=True)
-        self.comm.Abort(code)
-
-    def _end_all(self, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        self.end_all("".join(traceback.format_exception(kind, error, where)), 1)
-
     def _flat(self, found: list[Array]) -> Array:
         if _on_host(found[0]):
             return np.concatenate([np.ravel(x) for x in found])
@@ -188,6 +205,10 @@ class MPIProcesses(Processes):
         traffic.messages += messages
         traffic.bytes += size
         traffic.seconds += seconds
+
+
+def _end_all(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    end_all("".join(traceback.format_exception(kind, error, where)), 1)
 
 
 def _as(x: Array, like: Array) -> Array:

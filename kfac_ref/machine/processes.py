@@ -8,7 +8,6 @@ else is the same in all of them. `Processes` itself is one process alone, in whi
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -67,10 +66,6 @@ class Processes:
     def deal(self, x: np.ndarray | None) -> np.ndarray | None:
         """Of the first process's array, a row a case, the rows `dealt` to this one. The others give None."""
         return x
-
-    def end_all(self, message: str, code: int) -> None:
-        """Say why, and end all processes where there are others."""
-        print(message, file=sys.stderr, flush=True)
 
     # --- what follows from them ----------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ def test_a_plain_start_does_not_import_mpi():
 
 
 @pytest.mark.parametrize("name", mpi.SIZES)
-def test_being_one_of_many_is_seen_in_the_environment(name, monkeypatch):
+def test_being_one_of_many_is_seen_in_the_environment(name, monkeypatch, capsys):
     for other in (*mpi.SIZES, *mpi.RANKS):
         monkeypatch.delenv(other, raising=False)
     assert mpi.started_alone() and mpi.started_first() and mpi.found() is ALONE
@@ -87,6 +87,9 @@ def test_being_one_of_many_is_seen_in_the_environment(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ValueError, match=r"one of 4 processes, but mpi4py is not installed .pip install"):
         mpi.found()
+    monkeypatch.setattr(mpi, "MOMENT", 0.0)
+    mpi.end_all("words", 2)
+    assert capsys.readouterr().err == "process 2 of 0 … 3 ends all: words\n"
 
 
 def test_one_process_hands_on_what_it_is_given():
