@@ -131,6 +131,8 @@ class _Check:
         sampled = sampled_factors.explain_sampled(
             open_, self.references, self._starts(open_), self._hints(), set(told.values()), self._sharings()
         )
+        if not sampled:
+            sampled = sampled_factors.explain_behind(open_, self.references, self._hints(), set(told.values()))
         if not self._near_their_own(sampled):
             return
         self.chosen |= sampled
@@ -272,24 +274,33 @@ class _Check:
                 self.found[name] += more
         self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
         if any(hook_slips.open_to(self.chosen[name]) for name in whole | weights | biases):
-            self._preconditioned_together(whole)
+            self._preconditioned_together()
             self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
 
-    def _preconditioned_together(self, whole: Mapping[str, tuple[int, np.ndarray]]) -> None:
-        """Slips that all layers have in common."""
-        if not all(self.references.network.has_one_row(layer) for layer, _ in whole.values()):
-            return
+    def _preconditioned_together(self) -> None:
+        """Slips that all layers have in common; of weights and biases as well as of whole layers."""
         ways: dict[tuple[str | None, str | None], dict[int, Arrangement]] = {}
-        for layer, x in whole.values():
-            for a in self.references.arrangements(x, layer):
-                ways.setdefault((a.bias, a.layout), {})[layer] = a
-        alike = [way for way in ways.values() if len(way) == len(whole)]
-        if not alike:
+        members: dict[int, list[str]] = {}
+        given = self._of("preconditioned", "preconditioned_weight")
+        if not all(self.references.network.has_one_row(layer) for layer, _ in given.values()):
             return
-        tolerance = max(fits.rounding(x) for _, x in whole.values())
-        found = damping_slips.explain_together(alike, self.references, tolerance, {})
-        for name, (layer, _) in whole.items():
-            self.found[name] += found[layer]
+        for name, (layer, x) in given.items():
+            part, bias = self.kinds[name].partition("_")[2], f"preconditioned_bias_{layer}"
+            members[layer] = [name]
+            for a in self.references.arrangements(x, layer, part):
+                ways.setdefault((a.bias, a.layout), {})[layer] = a
+                if part and bias in self.arrays:
+                    members[layer] = [name, bias]
+                    both = np.hstack([a.matrix, self.arrays[bias].astype(np.float64).reshape(-1, 1)])
+                    ways.setdefault(("last", a.layout), {})[layer] = replace(a, matrix=both, bias="last")
+        alike = [way for way in ways.values() if len(way) == len(members)]
+        if alike:
+            names = [name for together in members.values() for name in together]
+            tolerance = max(fits.rounding(self.arrays[name]) for name in names)
+            found = damping_slips.explain_together(alike, self.references, tolerance)
+            for layer, together in members.items():
+                for name in together:
+                    self.found[name] += [e for e in found[layer] if e.bias != "separate" or name == together[0]]
 
     def _explain_preconditioned(
         self, x: np.ndarray, layer: int, part: str = "", readings: Sequence[Arrangement] | None = None

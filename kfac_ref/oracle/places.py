@@ -1,5 +1,5 @@
-"""Where the vectors of a factor may have been taken: at the right place of a network, and where hooks are put by
-mistake.
+"""Where the vectors of a factor may have been taken: at the right place of a network, and at those that hooks are put
+at by mistake.
 
 A factor, a gradient or a block is a mean over cases of Σ_r l_r r_rᵀ, l and r being rows of every case. Here are these
 rows for every place, each an array (R, N, p): R rows of each of N cases. Where a layer works at T locations, as a
