@@ -16,8 +16,9 @@ Outside of a capture `mark` only returns what it was given. Modules of flax and 
 function of the user's around each method, with the same arguments:
 
     def marked(method, args, kwargs, context):
-        s = method(*args, **kwargs)
-        return mark(context.module.name, s, args[0]) if type(context.module).__name__ in ("Dense", "Linear") else s
+        y = method(*args, **kwargs)
+        layer = context.method_name == "__call__" and type(context.module).__name__ in ("Dense", "Linear")
+        return mark(context.module.name, y, args[0]) if layer else y
 
     with flax.linen.intercept_methods(marked):  # or haiku.intercept_methods
         case = capture(model.apply, x, y, "categorical", params=variables)

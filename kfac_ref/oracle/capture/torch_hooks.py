@@ -18,6 +18,8 @@ from kfac_ref.oracle.capture.torch_layers import Kind, Layout, Rows, kind_of, la
 class Call:
     """One call of a module: its output, which is a part of the graph, and the rows of each group."""
 
+    number: int
+    """Of all the model's calls of layers, from 0."""
     s: Tensor
     groups: list[Rows]
     shared: int
@@ -50,6 +52,8 @@ class Layer:
     kinds: list[Kind] = field(default_factory=list)
     """Of each module."""
     calls: list[Call] = field(default_factory=list)
+    active: bool = True
+    """Whether its calls are wanted."""
 
     @property
     def name(self) -> str:
@@ -86,32 +90,28 @@ def recorded_run(model: nn.Module, inputs: Any, layers: list[Layer]) -> tuple[Te
     seems so, its output is repeated for each case in another run, which is right if z stays what it was.
     """
     z0 = torch_model.run(model, inputs).detach()
-    z = _run(model, inputs, layers, frozenset(), len(z0))
+    shared: frozenset[int] = frozenset()
+    left_out: dict[str, str] = {}
+    z = _run(model, inputs, layers, shared, len(z0))
     if not _same(z, z0):
         raise ValueError("the model gives other outputs when called again: they are no function of inputs and weights")
     if not z.requires_grad:
         raise ValueError("the outputs do not depend on parameters: is there a detach or torch.no_grad in the model?")
-    shared = frozenset(_without_cases(z, layers))
-    if not shared:
-        return z, {}
-    coupled = [layer for layer in layers for k, call in enumerate(layer.calls) if (layer.name, k) in shared]
-    coupled = [layer for layer in coupled if any(layouts(call.groups[0].lead, len(z0)) for call in layer.calls)]
-    with suppress(Exception):  # the model need not take such shapes, and may say so by any error
-        repeated = _run(model, inputs, layers, shared, len(z0))
-        if _same(repeated, z0) and not list(_without_cases(repeated, layers)):
-            return repeated, {}
-    if coupled:
-        raise ValueError(
-            f"cases are coupled: the outputs of one depend on the rows of others in the layer {coupled[0].name!r}, so "
-            "that no case has a derivative of its own; expected each case's outputs from its inputs, cases first"
-        )
-    z = _run(model, inputs, layers, frozenset(), len(z0))
-    list(_without_cases(z, layers))
-    names = {name for name, _ in shared}
-    for layer in layers:
-        if layer.name in names:
-            layer.calls.clear()
-    return z, dict.fromkeys(names, ONCE)
+    while (number := _without_cases(z, layers)) is not None:
+        layer, call = next((layer, call) for layer in layers for call in layer.calls if call.number == number)
+        with suppress(Exception):  # the model need not take such a shape, and may say so by any error
+            repeated = _run(model, inputs, layers, shared | {number}, len(z0))
+            if _same(repeated, z0) and _without_cases(repeated, layers) != number:
+                z, shared = repeated, shared | {number}
+                continue
+        if layouts(call.groups[0].lead, len(z0)):
+            raise ValueError(
+                f"cases are coupled: the outputs of one depend on the rows of others in the layer {layer.name!r}, so "
+                "that no case has a derivative of its own; expected each case's outputs from its inputs, cases first"
+            )
+        left_out[layer.name], layer.active = ONCE, False
+        z = _run(model, inputs, layers, shared, len(z0))
+    return z, left_out
 
 
 def _same(z: Tensor, z0: Tensor) -> bool:
@@ -120,7 +120,7 @@ def _same(z: Tensor, z0: Tensor) -> bool:
     return bool((z - z0).abs().max() <= 1e4 * torch.finfo(z0.dtype).eps * z0.abs().max())
 
 
-def _run(model: nn.Module, inputs: Any, layers: list[Layer], shared: Collection[tuple[str, int]], cases: int) -> Tensor:
+def _run(model: nn.Module, inputs: Any, layers: list[Layer], shared: Collection[int], cases: int) -> Tensor:
     for layer in layers:
         layer.calls.clear()
     with _hooks(layers, shared, cases):
@@ -128,12 +128,15 @@ def _run(model: nn.Module, inputs: Any, layers: list[Layer], shared: Collection[
 
 
 @contextmanager
-def _hooks(layers: list[Layer], shared: Collection[tuple[str, int]], cases: int) -> Iterator[None]:
-    busy, handles = False, []
+def _hooks(layers: list[Layer], shared: Collection[int], cases: int) -> Iterator[None]:
+    busy, number, handles = False, -1, []
 
     def hook(layer: Layer, kind: Kind, args: tuple[Any, ...], kwargs: Mapping[str, Any], s: Any) -> Tensor | None:
-        nonlocal busy
+        nonlocal busy, number
         if busy:
+            return None
+        number += 1
+        if not layer.active:
             return None
         if not isinstance(s, Tensor) or s.dtype not in torch_model.FLOATING:
             what = s.dtype if isinstance(s, Tensor) else f"a {type(s).__name__}"
@@ -143,12 +146,12 @@ def _hooks(layers: list[Layer], shared: Collection[tuple[str, int]], cases: int)
             groups = kind.called(args, kwargs, s)
         finally:
             busy = False
-        once = (layer.name, len(layer.calls)) in shared
+        once = number in shared
         if not s.requires_grad:
             s = s.detach().requires_grad_()
         if once:
             s = s.expand(cases, *(s.shape[1:] if s.shape[0] == 1 else s.shape))
-        layer.calls.append(Call(s, groups, cases if once else 0))
+        layer.calls.append(Call(number, s, groups, cases if once else 0))
         return s.clone()  # so that what is done to it in place leaves `s` as it is
 
     try:
@@ -167,15 +170,15 @@ def _hooks(layers: list[Layer], shared: Collection[tuple[str, int]], cases: int)
             handle.remove()
 
 
-def _without_cases(z: Tensor, layers: list[Layer]) -> Iterator[tuple[str, int]]:
-    """Find where cases are in each call: outputs of some cases have no derivatives by rows of others. Yields the calls
-    where they are nowhere: the layer's name, and which call."""
-    calls = [(layer.name, k, call) for layer in layers for k, call in enumerate(layer.calls)]
+def _without_cases(z: Tensor, layers: list[Layer]) -> int | None:
+    """Find where cases are in each call: outputs of some cases have no derivatives by rows of others. The number of the
+    first call where they are nowhere."""
+    calls = sorted((call for layer in layers for call in layer.calls), key=lambda call: call.number)
     cases, eps = len(z), torch.finfo(z.dtype).eps
     rng = torch.Generator().manual_seed(2015)
     direction = torch.randn(z.shape[1:], generator=rng, dtype=z.dtype).to(z.device)
     candidates: list[list[Layout | None]] = [
-        [None] if call.shared else [*layouts(call.groups[0].lead, cases)] for _, _, call in calls
+        [None] if call.shared else [*layouts(call.groups[0].lead, cases)] for call in calls
     ]
     numbers = torch.arange(cases)
     for bit in range((cases - 1).bit_length()):
@@ -183,19 +186,18 @@ def _without_cases(z: Tensor, layers: list[Layer]) -> Iterator[tuple[str, int]]:
             # so that each case is once within, and each other once without
             within = ((numbers >> bit) & 1) == value
             weights = within.to(z.dtype).to(z.device).reshape(-1, *[1] * (z.ndim - 1))
-            Ds = torch_model.derivatives((weights * direction * z).sum(), [call.s for _, _, call in calls])
-            for i, (D, (_, _, call)) in enumerate(zip(Ds, calls, strict=True)):
+            Ds = torch_model.derivatives((weights * direction * z).sum(), [call.s for call in calls])
+            for i, (D, call) in enumerate(zip(Ds, calls, strict=True)):
                 if D is None:
                     continue
                 allowed, kept = eps * float(D.abs().max()), []
-                for layout in candidates[i]:
-                    call.layout = layout
+                for call.layout in candidates[i]:
                     outside = [call.of_output(g, D)[~within].abs() for g in range(len(call.groups))]
-                    if max(float(x.max()) if x.numel() else 0.0 for x in outside) <= allowed:
-                        kept.append(layout)
+                    if all(float(x.max()) <= allowed for x in outside):
+                        kept.append(call.layout)
                 candidates[i] = kept
-    for (name, k, call), left in zip(calls, candidates, strict=True):
-        if left:
-            call.layout = left[0]
-        else:
-            yield name, k
+    for call, left in zip(calls, candidates, strict=True):
+        if not left:
+            return call.number
+        call.layout = left[0]
+    return None

@@ -131,6 +131,8 @@ def run(model: nn.Module, inputs: Any) -> Tensor:
 
 def derivatives(of: Tensor, by: list[Tensor]) -> list[Tensor | None]:
     """d of/d by, None where it does not depend; ValueError where something has no backward pass."""
+    if not by:
+        return []
     try:
         return list(torch.autograd.grad(of, by, retain_graph=True, allow_unused=True))
     except (RuntimeError, NotImplementedError) as error:

@@ -1,0 +1,57 @@
+"""Captured cases of models of PyTorch, against brute force on one case at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from kfac_ref.oracle.capture import capture  # noqa: E402
+from tests.kfac_ref.oracle.capture import torch_models as models  # noqa: E402
+
+LABELS = torch.tensor([0, 2, 1, 1, 2])
+TOKENS = torch.tensor([[1, 2, 0, 4, 5], [6, 6, 3, 0, 0], [1, 1, 1, 1, 2], [2, 3, 4, 5, 6], [0, 1, 2, 6, 3]])
+CASES = {
+    "resnet": (models.resnet, lambda: models.numbers(5, 2, 7, 7), "categorical", lambda: LABELS),
+    # as many positions as cases, so that these are not told by their number
+    "encoder": (models.encoder, lambda: TOKENS, "categorical", lambda: TOKENS % 3),
+    "twice": (models.twice, lambda: models.numbers(5, 4), "gaussian", lambda: models.numbers(5, 2)),
+    "gru": (models.gru, lambda: models.numbers(5, 6, 3), "bernoulli", lambda: torch.eye(3)[LABELS, :2]),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def captured(request):
+    make, inputs, likelihood, targets = CASES[request.param]
+    model, x = make(), inputs()
+    return model, x, capture(model, x, targets(), likelihood)
+
+
+def test_rows_and_derivatives_are_those_of_each_case_alone(captured):
+    model, x, case = captured
+    kinds = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Embedding, torch.nn.LayerNorm, torch.nn.BatchNorm2d)
+    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    assert [layer.name for layer in case.layers] == names
+    for layer in case.layers:
+        if layer.name == "position":
+            continue  # computed once for all cases: see below
+        a, g = models.by_force(model, x, layer.name)
+        np.testing.assert_allclose(layer.a, a, rtol=0, atol=1e-12 * np.abs(a).max())
+        np.testing.assert_allclose(layer.g, g, rtol=0, atol=1e-12 * np.abs(g).max())
+
+
+def test_rows_and_derivatives_give_the_jacobians_by_the_weights(captured):
+    model, x, case = captured
+    for layer in case.layers:
+        module = model.get_submodule(layer.name)
+        names = [f"{layer.name}.weight"] + [f"{layer.name}.bias"] * layer.bias
+        J = models.jacobians(model, x, names)
+        to = "cntd,ntd->ncd" if layer.kind == "normalisation" else "cntd,ntp->ncdp"
+        weight = np.einsum(to, layer.g, layer.a)
+        if isinstance(module, torch.nn.Embedding):
+            weight = weight.swapaxes(2, 3)
+        size = np.abs(layer.g).sum(2).max()  # a key's bias has no influence, so its derivative is rounding
+        np.testing.assert_allclose(weight.reshape(J[0].shape), J[0], rtol=0, atol=1e-12 * size)
+        if layer.bias:
+            np.testing.assert_allclose(layer.g.sum(2).swapaxes(0, 1), J[1], rtol=0, atol=1e-12 * size)
