@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from kfac_ref.machine import memory  # noqa: E402
@@ -55,41 +55,72 @@ def half():
     return nn.Sequential(nn.Linear(3, 2)).half()
 
 
+def after(function):
+    """A model that does this to a linear layer's outputs."""
+    return linear_of(lambda m, x: function(m.first(x)))
+
+
+def linear_of(function, **more):
+    return Of(function, first=nn.Linear(3, 2).double(), **more)
+
+
+def batch_norm(**options):
+    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, **options)).double()
+
+
+RANDOM = r"layer '1' \(Dropout\) is in training mode, in which it is random: call model.eval\(\) first"
+COUPLED = r"layer '1' \(BatchNorm1d\) is in training mode, in which cases are coupled: call model.eval\(\) first"
+ROWS = "cases are coupled: the outputs of one depend on the rows of others in the layer 'first'"
 REFUSED = {
-    "dropout": (lambda: nn.Sequential(nn.Linear(3, 2).double(), nn.Dropout(0.5)), r"layer '1' \(Dropout\) is in training mode, in which it is random: call model.eval\(\) first"),
-    "batch norm": (lambda: nn.Sequential(nn.Linear(3, 2).double(), nn.BatchNorm1d(2).double()), r"layer '1' \(BatchNorm1d\) is in training mode, in which cases are coupled: call model.eval"),
-    "batch norm without statistics": (lambda: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False)).double().eval(), "'1' .* has no running statistics"),
-    "functional dropout": (lambda: Of(lambda m, x: F.dropout(m.first(x)), first=nn.Linear(3, 2).double()).eval(), "draws random numbers"),
-    "half": (half, r"parameter '0.weight' is torch.float16, expected torch.float64 or torch.float32: convert a copy"),
+    "dropout": (lambda: nn.Sequential(linear(), nn.Dropout(0.5)), RANDOM),
+    "batch norm": (batch_norm, COUPLED),
+    "batch norm of this batch": (
+        lambda: batch_norm(track_running_stats=False).eval(),
+        "'1' .* has no running statistics",
+    ),
+    "functional dropout": (lambda: after(F.dropout).eval(), "draws random numbers"),
+    "half": (half, r"'0.weight' is torch.float16, expected torch.float64 or torch.float32: convert a copy"),
     "bfloat16": (lambda: half().bfloat16(), "is torch.bfloat16"),
-    "mixed": (lambda: nn.Sequential(nn.Linear(3, 3).double(), nn.Linear(3, 2)), "'0.weight' is torch.float64 and '1.weight' is torch.float32"),
+    "mixed": (
+        lambda: nn.Sequential(nn.Linear(3, 3).double(), nn.Linear(3, 2)),
+        "'0.weight' is torch.float64 and '1.weight' is torch.float32",
+    ),
     "other dtype": (lambda: nn.Linear(3, 2), "inputs are torch.float64, but the parameters torch.float32"),
-    "max_norm": (lambda: Of(lambda m, x: m.first(x), first=nn.Linear(3, 2).double(), e=nn.Embedding(2, 2, max_norm=1.0).double()), "'e' .* has max_norm"),
+    "max_norm": (lambda: linear(e=nn.Embedding(2, 2, max_norm=1.0).double()), "'e' .* has max_norm"),
     "lazy": (lambda: nn.LazyLinear(2), "'weight' has no shape yet: call the model once before"),
     "meta": (lambda: nn.Linear(3, 2, device="meta"), "'weight' is on the meta device"),
-    "parallel": (lambda: nn.DataParallel(nn.Linear(3, 2).double()), "is a DataParallel, which splits cases; capture its .module"),
+    "parallel": (lambda: nn.DataParallel(linear()), "is a DataParallel, which splits cases; capture its .module"),
     "script": (lambda: torch.jit.script(nn.Linear(3, 2).double()), "is a ScriptModule"),
-    "tuple": (lambda: Of(lambda m, x: (m.first(x), x), first=nn.Linear(3, 2).double()), "returns a tuple, expected a tensor"),
-    "one number a case": (lambda: Of(lambda m, x: m.first(x)[:, 0], first=nn.Linear(3, 2).double()), r"outputs have shape \(4,\), expected \(N, C\)"),
-    "images": (lambda: Of(lambda m, x: m.first(x)[:, :, None, None], first=nn.Linear(3, 2).double()), r"shape \(4, 2, 1, 1\)"),
-    "half outputs": (lambda: Of(lambda m, x: m.first(x).half(), first=nn.Linear(3, 2).double()), "outputs are torch.float16"),
-    "a half layer": (lambda: Of(lambda m, x: m.first(x).double(), first=Half(3, 2).double()), "layer 'first' gives torch.float16"),
-    "no_grad": (lambda: Of(torch.no_grad()(lambda m, x: m.first(x)), first=nn.Linear(3, 2).double()), "do not depend on parameters"),
-    "detach": (lambda: Of(lambda m, x: m.first(x).detach(), first=nn.Linear(3, 2).double()), "do not depend on parameters"),
-    "no backward pass": (lambda: Of(lambda m, x: Faulty.apply(m.first(x)), first=nn.Linear(3, 2).double()), "backward pass fails: NotImplementedError: You must implement"),
-    "coupled": (lambda: Of(lambda m, x: m.first(x) - m.first(x).mean(0), first=nn.Linear(3, 2).double()), "cases are coupled: the outputs of one depend on the rows of others in the layer 'first'"),
-    "coupled in pairs": (lambda: Of(lambda m, x: m.first(x) + m.first(x)[[1, 0, 2, 3]], first=nn.Linear(3, 2).double()), "cases are coupled"),
-    "no layer": (lambda: Of(lambda m, x: x @ m.W, W=nn.Parameter(models.numbers(3, 2))), "no layer is captured: not captured: 'W' "),
-    "not finite": (lambda: Of(lambda m, x: m.first(x) / 0, first=nn.Linear(3, 2).double()), "not all finite"),
-    "other outputs": (lambda: Of(lambda m, x: m.first(x) + next(m.numbers), first=nn.Linear(3, 2).double(), numbers=iter(range(9))), "other outputs when called again"),
-}  # fmt: skip
+    "tuple": (lambda: after(lambda s: (s, s)), "returns a tuple, expected a tensor"),
+    "one number a case": (lambda: after(lambda s: s[:, 0]), r"outputs have shape \(4,\), expected \(N, C\)"),
+    "images": (lambda: after(lambda s: s[:, :, None, None]), r"shape \(4, 2, 1, 1\)"),
+    "half outputs": (lambda: after(Tensor.half), "outputs are torch.float16"),
+    "a half layer": (
+        lambda: Of(lambda m, x: m.first(x).double(), first=Half(3, 2).double()),
+        "layer 'first' gives torch.float16",
+    ),
+    "no_grad": (lambda: linear_of(torch.no_grad()(lambda m, x: m.first(x))), "do not depend on parameters"),
+    "detach": (lambda: after(Tensor.detach), "do not depend on parameters"),
+    "no backward pass": (lambda: after(Faulty.apply), "backward pass fails: NotImplementedError: You must implement"),
+    "coupled": (lambda: after(lambda s: s - s.mean(0)), ROWS),
+    "coupled in pairs": (lambda: after(lambda s: s + s[[1, 0, 2, 3]]), ROWS),
+    "no layer": (
+        lambda: Of(lambda m, x: x @ m.W, W=nn.Parameter(models.numbers(3, 2))),
+        "no layer is captured: not captured: 'W' ",
+    ),
+    "not finite": (lambda: after(lambda s: s / 0), "not all finite"),
+    "other outputs": (
+        lambda: linear_of(lambda m, x: m.first(x) + next(m.numbers), numbers=iter(range(9))),
+        "other outputs when called again",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused(name):
     make, said = REFUSED[name]
     model = make()
-    x = X.half() if "half" == name else X
+    x = X.half() if name == "half" else X
     with pytest.raises(ValueError, match=said) as error, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         captured(model, x)
@@ -155,12 +186,10 @@ def test_parameters_that_hooks_do_not_see_are_named():
     attention = nn.MultiheadAttention(3, 1, batch_first=True)
     model = Of(
         lambda m, x: m.last(m.attention(x, x, x)[0] + F.linear(x, m.W)).sum(1),
-        **{
-            "attention": attention,
-            "W": nn.Parameter(torch.ones(3, 3)),
-            "unused": nn.Linear(2, 2),
-            "last": nn.Linear(3, 2),
-        },
+        attention=attention,
+        W=nn.Parameter(torch.ones(3, 3)),
+        unused=nn.Linear(2, 2),
+        last=nn.Linear(3, 2),
     ).double()
     said, names = left_out(model, models.numbers(4, 5, 3))
     assert names == ["last"]
