@@ -16,6 +16,7 @@ from autodiff.initialisation import INITIALISATIONS
 from autodiff.network import Network
 from autodiff.passes import forward
 from kfac_ref.data import datasets
+from kfac_ref.oracle.captured import load_case
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.check import check
 from kfac_ref.oracle.truth import Truth, truth
@@ -121,7 +122,7 @@ def _case(options: argparse.Namespace) -> int:
 def _truth(options: argparse.Namespace) -> int:
     if options.out.resolve() == options.case.resolve():
         raise ValueError(f"--out is the case itself: {options.out}")
-    case = Case.load(options.case)
+    case = load_case(options.case)
     found = truth(case)
     found.save(options.out)
     print(f"{options.out}: {case.network}, {case.cases} cases\n{table(found)}")
@@ -152,7 +153,7 @@ def table(found: Truth) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    report = check(options.theirs, Case.load(options.case))
+    report = check(options.theirs, load_case(options.case))
     if options.json:
         print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:

@@ -7,25 +7,19 @@ input of 0 or 1 for each.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from autodiff.arrays import to_numpy
+from autodiff.network import Network
 from kfac_ref.data.files import write_whole
 from kfac_ref.data.npz_file import one_line
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.training.models import Model
+from kfac_ref.training.onnx_graph import Graph, outputs
 
 OPSET, IR_VERSION = 17, 8
 """Of ONNX 1.12, from 2022, which whatever runs ONNX files now reads."""
-ONNX_ACTIVATIONS = {
-    "tanh": "Tanh",
-    "logistic": "Sigmoid",
-    "relu": "Relu",
-    "softplus": "Softplus",
-    "identity": "Identity",
-}
 MEANS = {"categorical": "Softmax", "bernoulli": "Sigmoid", "gaussian": "Identity"}
 """What makes E[y|z] of the outputs z."""
 
@@ -38,55 +32,50 @@ def onnx(model: Model, path: Path) -> None:
     Raises
     ------
     ValueError
-        If the package onnx is not installed, or an activation has no counterpart.
+        If the package onnx is not installed, or a layer or its activation has no counterpart.
     """
     try:
-        from onnx import checker, helper, numpy_helper
+        from onnx import checker, helper
     except ImportError as error:
         raise ValueError('an ONNX file needs the package onnx: pip install "kfac-ref[onnx]"') from error
-    network, dtype = model.network, to_numpy(model.parameters[0]).dtype
-    nodes: list[Any] = []
-    constants: list[Any] = []
-
-    def node(operation: str, *operands: str, **attributes: Any) -> str:
-        name = f"{operation}_{len(nodes)}"
-        nodes.append(helper.make_node(operation, operands, [name], **attributes))
-        return name
-
-    def constant(name: str, value: Any) -> str:
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(to_numpy(value), dtype=dtype), name))
-        return name
-
+    network, graph = model.network, Graph(to_numpy(model.parameters[0]).dtype)
     at = "X"
     if model.preparation.inputs is not None:
         scaling = model.preparation.inputs
-        at = node("Sub", at, constant("inputs.mean", scaling.mean))
-        at = node("Div", at, constant("inputs.scale", scaling.scale))
-    for i, (W, phi) in enumerate(zip(model.parameters, network.activations, strict=True), start=1):
-        if phi.name not in ONNX_ACTIVATIONS:
-            raise ValueError(f"layer {i} has the activation {phi.name}, which cannot be written to an ONNX file")
-        operands = constant(f"{i}.weight", W[:, :-1]), constant(f"{i}.bias", W[:, -1])
-        at = node(ONNX_ACTIVATIONS[phi.name], node("Gemm", at, *operands, transB=1))
-    at = node(MEANS[network.likelihood.name], at, **({"axis": -1} if network.likelihood.name == "categorical" else {}))
+        at = graph.node("Sub", at, graph.constant("inputs.mean", scaling.mean))
+        at = graph.node("Div", at, graph.constant("inputs.scale", scaling.scale))
+    at = outputs(graph, network, model.parameters, at)
+    at = _mean(graph, network, at)
     back = model.preparation.inputs if model.purpose == "autoencoder" else model.preparation.outcomes
     if back is not None:
-        at = node("Mul", at, constant("outcomes.scale", back.scale))
-        at = node("Add", at, constant("outcomes.mean", back.mean))
-    node("Identity", at)
-    nodes[-1].output[0] = "Y"
+        at = graph.node("Mul", at, graph.constant("outcomes.scale", back.scale))
+        at = graph.node("Add", at, graph.constant("outcomes.mean", back.mean))
+    graph.node("Identity", at)
+    graph.nodes[-1].output[0] = "Y"
 
-    kind = helper.np_dtype_to_tensor_dtype(dtype)
+    kind = helper.np_dtype_to_tensor_dtype(graph.dtype)
     ends = [
         helper.make_tensor_value_info(name, kind, ["N", d])
         for name, d in (("X", network.inputs), ("Y", network.outputs))
     ]
-    graph = helper.make_graph(nodes, "kfac_ref", ends[:1], ends[1:], constants)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="kfac-ref")
+    whole = helper.make_graph(graph.nodes, "kfac_ref", ends[:1], ends[1:], graph.constants)
+    made = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="kfac-ref")
     made.ir_version = IR_VERSION
     texts = {"purpose": model.purpose, "inputs": "\n".join(model.input_names), "outputs": "\n".join(model.output_names)}
     helper.set_model_props(made, texts)
     checker.check_model(made)
     write_whole(path, lambda file: file.write(made.SerializeToString()))
+
+
+def _mean(graph: Graph, network: Network, z: str) -> str:
+    """E[y|z] of outputs (N, d_ℓ), position by position where there are several."""
+    likelihood = network.likelihood
+    if likelihood.name != "categorical":
+        return graph.node(MEANS[likelihood.name], z)
+    several = likelihood.positions > 1
+    z = graph.reshaped(z, (likelihood.positions, network.outputs // likelihood.positions)) if several else z
+    p = graph.node("Softmax", z, axis=-1)
+    return graph.reshaped(p, (network.outputs,)) if several else p
 
 
 def torch_state_dict(model: Model, path: Path) -> None:
@@ -99,8 +88,12 @@ def torch_state_dict(model: Model, path: Path) -> None:
     Raises
     ------
     ValueError
-        If PyTorch is not installed.
+        If PyTorch is not installed, or the network has other layers than dense ones on vectors.
     """
+    if not model.network.fully_connected:
+        raise ValueError(
+            f"a state dict is of a Sequential of Linears, and the network is {model.network}: export it to onnx"
+        )
     try:
         import torch
     except ImportError as error:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from autodiff import Network
+from autodiff.layers import KINDS as KINDS_OF_LAYERS
 from kfac_ref.data.dataset import Preparation
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.training import exports
 from kfac_ref.training.models import Model
+from kfac_ref.training.onnx_graph import LAYERS
+from validation.theorems.stacks import random_stack
 
 KINDS = [
     ("classifier", "categorical", ["relu", "tanh"]),
@@ -17,6 +20,21 @@ KINDS = [
     ("regression", "bernoulli", ["identity", "relu"]),
     ("autoencoder", "gaussian", ["tanh", "identity"]),
 ]
+
+
+OTHERS = (
+    (4, 9, 8),
+    [
+        {"kind": "conv", "out": 4, "kernel": [3, 2], "stride": [2, 1], "padding": [1, 0], "dilation": [1, 2]},
+        {"kind": "batch-norm", "mean": [0.1, -0.2, 0.3, 0.0], "variance": [1.0, 0.5, 2.0, 0.1], "activation": "relu"},
+        {"kind": "depthwise-conv", "kernel": [2, 3], "stride": [1, 2], "padding": [1, 1], "activation": "tanh"},
+        {"kind": "max-pool", "size": 2, "stride": 1},
+        {"kind": "global-mean"},
+        {"kind": "batch-norm", "mean": [0.1, -0.2, 0.3, 0.0], "variance": [1.0, 0.5, 2.0, 0.1]},
+        {"kind": "dense", "out": 3},
+    ],
+)
+"""What the random stacks do not have."""
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
@@ -46,6 +64,30 @@ def test_onnx(model, X, tmp_path):
     np.testing.assert_allclose(Y, model.mean(model.inputs(X)), atol=1e-5)
     texts = session.get_modelmeta().custom_metadata_map
     assert texts["purpose"] == model.purpose and texts["inputs"].split("\n") == model.input_names
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_onnx_of_other_layers(seed, tmp_path):
+    """Random stacks of all kinds, with and without biases, outputs for each position among them."""
+    runtime = pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(seed)
+    shape, layers = random_stack(rng) if seed else OTHERS
+    likelihood = ("categorical", "bernoulli", "gaussian")[seed % 3]
+    network = Network.of(layers, shape, likelihood)
+    W = [(0.5 * rng.standard_normal(s)).astype(np.float32) for s in network.shapes]
+    d = network.inputs
+    inputs = Scaling(rng.standard_normal(d).astype(np.float32), rng.uniform(0.5, 2, d).astype(np.float32))
+    model = Model(network, W, "regression", Preparation(None, inputs, None))
+    exports.onnx(model, tmp_path / "m.onnx")
+    X = rng.standard_normal((7, d)).astype(np.float32)
+    (Y,) = runtime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"]).run(["Y"], {"X": X})
+    np.testing.assert_allclose(Y, model.mean(model.inputs(X)), atol=1e-5)
+    with pytest.raises(ValueError, match="export it to onnx"):
+        exports.torch_state_dict(model, tmp_path / "m.pt")
+
+
+def test_every_kind_of_layer_can_be_written():
+    assert set(LAYERS) == set(KINDS_OF_LAYERS)
 
 
 def test_torch_state_dict(model, X, tmp_path):
