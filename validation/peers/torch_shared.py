@@ -26,14 +26,19 @@ MODELS = {
         nn.Conv2d(3, 4, (2, 3), stride=(2, 1), padding=(1, 0), bias=False),
         nn.Tanh(),
         nn.Flatten(),
-        nn.Linear(36, 3),
+        nn.Linear(48, 3),
     ),
     "sequence, mean over positions": lambda: nn.Sequential(
         nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), MeanOverPositions(), nn.Linear(5, 3)
     ),
     "sequence, outputs at each position": lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)),
     "sequence, convolutions": lambda: nn.Sequential(
-        nn.Conv1d(4, 6, 3, padding=1), nn.Tanh(), nn.Conv1d(6, 5, 2, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(15, 3)
+        nn.Conv1d(4, 6, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv1d(6, 5, 2, stride=2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(15, 3),
     ),
 }
 INPUTS = {"convolution": (2, 6, 5), "sequence, convolutions": (4, 7)}

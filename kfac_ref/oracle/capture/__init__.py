@@ -29,6 +29,7 @@ def capture(
     ignore_index: int = -100,
     gamma: float | None = None,
     lam: float | None = None,
+    eta: float = 0.0,
     weights: Any = None,
 ) -> CapturedCase:
     """The case of a model of PyTorch or JAX at its weights, on this batch: what `check` and `truth` take.
@@ -53,7 +54,7 @@ def capture(
     params : of the function of JAX.
     layers : names of layers to capture alone, in place of all.
     ignore_index : label of outputs that have no loss, and so no derivatives.
-    gamma, lam, weights : as in `CapturedCase`.
+    gamma, lam, eta, weights : as in `CapturedCase`.
 
     Returns
     -------
@@ -78,7 +79,7 @@ def capture(
     if not found.layers:
         raise ValueError("no layer is captured" + (f": {_left_out(found.left_out)}" if found.left_out else ""))
     captured = found.layers if ignored is None else [_without(x, ignored) for x in found.layers]
-    return CapturedCase(likelihood, found.z, Y, captured, gamma=gamma, lam=lam, weights=weights)
+    return CapturedCase(likelihood, found.z, Y, captured, gamma=gamma, lam=lam, eta=eta, weights=weights)
 
 
 def _found(model: Any, inputs: Any, params: Any, layers: Collection[str] | None) -> Found:

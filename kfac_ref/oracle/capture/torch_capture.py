@@ -80,11 +80,17 @@ def _derivatives(layers: list[Layer], z: Tensor) -> list[list[np.ndarray]]:
 
 def _captured(layer: Layer, derivatives: list[np.ndarray]) -> list[CapturedLayer]:
     """The groups of a layer; none if no output depends on it."""
-    captured = []
+    captured, kind = [], layer.kinds[0]
+    weight, bias = layer.parameter("weight"), layer.parameter("bias")
     for group, g in enumerate(derivatives):
-        a = _on_host(torch.cat([call.a(group) for call in layer.calls], 1))
+        a = torch.cat([call.a(group) for call in layer.calls], 1)
+        W = kind.groups(weight)[group].reshape(g.shape[-1], -1)
+        if bias is not None:
+            W = torch.cat([W, bias.reshape(len(derivatives), -1, 1)[group]], 1)
         name = layer.name if len(derivatives) == 1 else f"{layer.name}[{group}]"
-        captured.append(CapturedLayer(a, g, layer.parameter("bias") is not None, layer.kinds[0].kind, name))
+        pixels = [(call.groups[group].pixels, 1 if call.shared else len(a)) for call in layer.calls]
+        of_inputs = sum(n // cases for n, cases in pixels if n is not None) or None
+        captured.append(CapturedLayer(_on_host(a), g, bias is not None, kind.kind, name, _on_host(W), of_inputs))
     return captured
 
 

@@ -31,6 +31,8 @@ class Rows:
     a: Callable[[], Tensor]
     """(*lead, p), when it is wanted, as it may be large; of a normalisation x̂, p being d."""
     of_output: Callable[[Tensor], Tensor]
+    pixels: int | None = None
+    """Of a convolution: of its inputs, all together."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def _convolution(module: Any, x: Tensor, s: Tensor) -> Iterator[Rows]:
     spatial = len(module.kernel_size)
     batched = x.ndim == spatial + 2
     x = x.detach() if batched else x.detach()[None]
+    pixels = x.shape[0] * prod(x.shape[2:])
     padding = _padding(module)
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, padding, mode=mode) if any(padding) else x.clone()
@@ -102,7 +105,7 @@ def _convolution(module: Any, x: Tensor, s: Tensor) -> Iterator[Rows]:
             y = y if batched else y[None]
             return y[:, group * d : (group + 1) * d].flatten(2).transpose(1, 2)
 
-        yield Rows(lead, p, d, patches, of_output)
+        yield Rows(lead, p, d, patches, of_output, pixels)
 
 
 def _padding(module: Any) -> list[int]:

@@ -7,7 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kfac_ref.oracle.capture import capture  # noqa: E402
+from kfac_ref.oracle import capture, truth  # noqa: E402
+from tests.kfac_ref.oracle.capture import brute_force  # noqa: E402
 from tests.kfac_ref.oracle.capture import torch_models as models  # noqa: E402
 
 LABELS = torch.tensor([0, 2, 1, 1, 2])
@@ -25,7 +26,7 @@ CASES = {
 def captured(request):
     make, inputs, likelihood, targets = CASES[request.param]
     model, x = make(), inputs()
-    return model, x, capture(model, x, targets(), likelihood)
+    return model, x, capture(model, x, targets(), likelihood, lam=0.1)
 
 
 def test_rows_and_derivatives_are_those_of_each_case_alone(captured):
@@ -36,7 +37,7 @@ def test_rows_and_derivatives_are_those_of_each_case_alone(captured):
     for layer in case.layers:
         if layer.name == "position":
             continue  # computed once for all cases: see below
-        a, g = models.by_force(model, x, layer.name)
+        a, g = brute_force.by_force(model, x, layer.name)
         np.testing.assert_allclose(layer.a, a, rtol=0, atol=1e-12 * np.abs(a).max())
         np.testing.assert_allclose(layer.g, g, rtol=0, atol=1e-12 * np.abs(g).max())
 
@@ -46,7 +47,7 @@ def test_rows_and_derivatives_give_the_jacobians_by_the_weights(captured):
     for layer in case.layers:
         module = model.get_submodule(layer.name)
         names = [f"{layer.name}.weight"] + [f"{layer.name}.bias"] * layer.bias
-        J = models.jacobians(model, x, names)
+        J = brute_force.jacobians(model, x, names)
         to = "cntd,ntd->ncd" if layer.kind == "normalisation" else "cntd,ntp->ncdp"
         weight = np.einsum(to, layer.g, layer.a)
         if isinstance(module, torch.nn.Embedding):
@@ -55,3 +56,47 @@ def test_rows_and_derivatives_give_the_jacobians_by_the_weights(captured):
         np.testing.assert_allclose(weight.reshape(J[0].shape), J[0], rtol=0, atol=1e-12 * size)
         if layer.bias:
             np.testing.assert_allclose(layer.g.sum(2).swapaxes(0, 1), J[1], rtol=0, atol=1e-12 * size)
+
+
+def test_factors_are_those_of_each_case_and_location_alone(captured):
+    model, x, case = captured
+    found, F_R = truth(case), brute_force.fisher_of_outputs(case)
+    for i, layer in enumerate(case.layers, start=1):
+        if layer.kind == "normalisation" or layer.name == "position":
+            continue
+        for name, expected in brute_force.factors(model, x, layer.name, F_R).items():
+            error = np.linalg.norm(found[f"{name}_{i}"] - expected)
+            assert error <= 1e-12 * np.linalg.norm(expected) + 1e-15, (name, layer.name)
+
+
+def test_blocks_are_those_of_the_jacobians_by_the_weights(captured):
+    model, x, case = captured
+    found, F_R = truth(case), brute_force.fisher_of_outputs(case)
+    for i, layer in enumerate(case.layers, start=1):
+        expected = brute_force.block(model, x, layer.name, F_R)
+        assert np.linalg.norm(found[f"fisher_block_{i}"] - expected) <= 1e-12 * np.linalg.norm(expected), layer.name
+
+
+def test_gradients_are_those_of_pytorch_s_losses(captured):
+    model, x, case = captured
+    found, z = truth(case), model(x)
+    Y = torch.from_numpy(case.Y).reshape(z.shape)
+    losses = {
+        "categorical": lambda: torch.nn.functional.cross_entropy(z.flatten(0, -2), Y.flatten(0, -2), reduction="sum"),
+        "bernoulli": lambda: torch.nn.functional.binary_cross_entropy_with_logits(z, Y, reduction="sum"),
+        "gaussian": lambda: ((z - Y) ** 2).sum() / 2,
+    }
+    model.zero_grad()
+    (losses[case.likelihood]() / len(x)).backward()
+    for i, layer in enumerate(case.layers, start=1):
+        module = model.get_submodule(layer.name)
+        embeds = isinstance(module, torch.nn.Embedding)
+        weight, W = (
+            (p.T if embeds else p.reshape(p.shape[0], -1)) for p in (module.weight.grad, module.weight.detach())
+        )
+        parts = [weight, *([module.bias.grad[:, None]] if layer.bias else [])]
+        np.testing.assert_allclose(found[f"gradient_{i}"], torch.cat(parts, 1), rtol=0, atol=1e-14)
+        np.testing.assert_array_equal(layer.W[:, : W.shape[1]], W)
+        if layer.bias:
+            np.testing.assert_array_equal(layer.W[:, -1], module.bias.detach())
+    model.zero_grad()

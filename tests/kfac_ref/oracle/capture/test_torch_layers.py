@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from kfac_ref.oracle.capture import capture  # noqa: E402
+from tests.kfac_ref.oracle.capture import brute_force  # noqa: E402
 from tests.kfac_ref.oracle.capture import torch_models as models  # noqa: E402
 
 
@@ -77,7 +78,7 @@ def test_rows_give_the_jacobian(name):
     model, x = models.ready(Sum(layer)), models.numbers(5, *shape)
     groups = captured_alone(model, x)
     parameters = [p for p, _ in model.named_parameters()]
-    J = models.jacobians(model, x, parameters)
+    J = brute_force.jacobians(model, x, parameters)
     assert [g.bias for g in groups] == [len(J) == 2] * len(groups)
     normalises = groups[0].kind == "normalisation"
     assert normalises == ("norm" in name or name in ("root mean square", "a user's own"))
@@ -87,6 +88,20 @@ def test_rows_give_the_jacobian(name):
     if len(J) == 2:
         bias = np.concatenate([g.g.sum(2).swapaxes(0, 1) for g in groups], axis=2)
         np.testing.assert_allclose(bias.reshape(J[1].shape), J[1], rtol=0, atol=1e-12)
+    # the layer's own output, from rows and weights
+    s = model.layer(x).detach()
+    channels_second = isinstance(layer, brute_force.CHANNELS_SECOND)
+    s = (
+        s.reshape(*s.shape[:2], -1).movedim(1, 2)
+        if channels_second
+        else s.reshape(5, -1, sum(g.W.shape[0] for g in groups))
+    )
+    for group, y in zip(groups, np.split(s.numpy(), len(groups), axis=2), strict=True):
+        shift = group.W[:, -1] if group.bias else 0.0
+        weighted = group.a * group.W[:, 0] if normalises else group.a @ group.W[:, : group.a.shape[2]].T
+        np.testing.assert_allclose(weighted + shift, y, rtol=0, atol=1e-12)
+    of_images = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    assert [g.input_locations for g in groups] == [int(np.prod(shape[1:])) if of_images else None] * len(groups)
 
 
 def test_groups_of_a_convolution_are_layers():
@@ -104,7 +119,7 @@ def test_embeddings_have_one_hot_rows(padding):
         rows[padding] = 0
     np.testing.assert_array_equal(layer.a, rows[tokens.numpy()])
     assert not layer.bias
-    g = models.by_force(models.ready(Sum(nn.Embedding(4, 2, padding_idx=padding))), tokens, "layer")[1]
+    g = brute_force.by_force(models.ready(Sum(nn.Embedding(4, 2, padding_idx=padding))), tokens, "layer")[1]
     assert layer.g.shape == g.shape
 
 
@@ -154,5 +169,5 @@ def test_what_is_computed_once_for_all_cases_is_repeated_for_each():
         model, x = models.ready(Model()), models.numbers(4, positions, 3)
         place, norm = capture(model, x, models.numbers(4, 3, seed=2), "gaussian").layers
         assert place.a.shape == (4, positions, 9) and norm.a.shape == (4, positions, 3)
-        (J,) = models.jacobians(model, x, ["place.weight"])
+        (J,) = brute_force.jacobians(model, x, ["place.weight"])
         np.testing.assert_allclose(np.einsum("cntd,ntp->ncpd", place.g, place.a), J, rtol=0, atol=1e-12)

@@ -1,16 +1,10 @@
-"""Models as users write them, in float64 and evaluation mode, with numbers from a seed; and brute force on them."""
+"""Models as users write them, in float64 and evaluation mode, with numbers from a seed."""
 
 from __future__ import annotations
 
-import copy
-
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-SECOND = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 
 
 def ready(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -43,10 +37,10 @@ class ResidualBlock(nn.Module):
         return self.relu(y)
 
 
-def resnet() -> nn.Module:
-    stem = [nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
-    return ready(nn.Sequential(*stem, ResidualBlock(4), ResidualBlock(4), *head))
+def resnet(channels: int = 4, blocks: int = 2) -> nn.Module:
+    stem = [nn.Conv2d(2, channels, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3)]
+    return ready(nn.Sequential(*stem, *(ResidualBlock(channels) for _ in range(blocks)), *head))
 
 
 class Encoder(nn.Module):
@@ -105,81 +99,3 @@ def twice() -> nn.Module:
 
 def gru() -> nn.Module:
     return ready(GRU())
-
-
-# --- brute force ------------------------------------------------------------------------------------------------------
-
-
-class Shifted(nn.Module):
-    """A module whose k-th output is shifted by `shifts[k]`, if these are there; keeps what it was given."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner, self.shifts, self.seen, self.shapes = inner, None, [], []
-
-    def forward(self, x):
-        y = self.inner(x)
-        self.seen.append(x.detach().clone())
-        self.shapes.append(y.shape)
-        return y.clone() if self.shifts is None else y + self.shifts[len(self.seen) - 1]
-
-
-def rows_by_force(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(T, p) of one case, by other functions than the ones that are tested."""
-    if isinstance(module, nn.Embedding):
-        eye = torch.eye(module.num_embeddings, dtype=torch.float64)
-        if module.padding_idx is not None:
-            eye[module.padding_idx] = 0
-        return eye[x.flatten()]
-    if isinstance(module, nn.Conv2d):
-        assert module.groups == 1 and module.padding_mode == "zeros"
-        return F.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)[0].T
-    if isinstance(module, nn.Linear):
-        return x.reshape(-1, x.shape[-1])
-    if isinstance(module, nn.LayerNorm):
-        x = x.reshape(-1, x.shape[-1])
-        return (x - x.mean(1, keepdim=True)) / torch.sqrt(x.var(1, keepdim=True, correction=0) + module.eps)
-    assert isinstance(module, nn.BatchNorm2d)
-    x = x.flatten(2)[0].T
-    return (x - module.running_mean) / torch.sqrt(module.running_var + module.eps)
-
-
-def rows_last(module: nn.Module, y: torch.Tensor) -> torch.Tensor:
-    """(C, T, d) from (C, 1, *shape of an output)."""
-    if isinstance(module, (*CONVOLUTIONS, *SECOND)):
-        return y.flatten(3).transpose(2, 3)[:, 0]
-    return y.reshape(len(y), -1, y.shape[-1])
-
-
-def by_force(model: nn.Module, x: torch.Tensor, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """a (N, T, p) and g (C, N, T, d) of the module called `name`, case by case, each alone."""
-    model = copy.deepcopy(model)
-    shifted = Shifted(model.get_submodule(name))
-    model.set_submodule(name, shifted)
-    a, g = [], []
-    for n in range(len(x)):
-        shifted.seen, shifted.shapes, shifted.shifts = [], [], None
-        model(x[n : n + 1])
-        calls = len(shifted.seen)
-        a.append(torch.cat([rows_by_force(shifted.inner, given) for given in shifted.seen]))
-
-        def outputs(*shifts, n=n):
-            shifted.seen, shifted.shifts = [], shifts
-            return model(x[n : n + 1]).flatten()
-
-        zeros = tuple(torch.zeros(shape, dtype=torch.float64) for shape in shifted.shapes[:calls])
-        J = torch.autograd.functional.jacobian(outputs, zeros)
-        g.append(torch.cat([rows_last(shifted.inner, D.reshape(len(D), 1, *D.shape[2:])) for D in J], 1))
-    return torch.stack(a).numpy(), torch.stack(g, 1).numpy()
-
-
-def jacobians(model: nn.Module, x: torch.Tensor, names: list[str]) -> list[np.ndarray]:
-    """dz/dW (N, C, *W), case by case, of the parameters with these names."""
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-
-    def outputs(some, case):
-        return torch.func.functional_call(model, parameters | some, (case[None],)).flatten()
-
-    some = {name: parameters[name] for name in names}
-    each = [torch.func.jacrev(outputs)(some, case) for case in x]
-    return [torch.stack([J[name] for J in each]).numpy() for name in names]
