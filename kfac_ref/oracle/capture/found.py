@@ -10,8 +10,8 @@ import numpy as np
 from kfac_ref.machine import memory
 from kfac_ref.oracle.captured import CapturedLayer
 
-SHARE = 0.5
-"""Of the memory there is, what rows and derivatives may take."""
+SHARE = 1 / 3
+"""Of the memory there is, what rows and derivatives may take: what is made of them takes as much again, and more."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Found:
     """Parameters that no layer covers, and why."""
 
 
-def require_memory(sizes: Mapping[str, float], cases: int, outputs: int) -> None:
-    """ValueError if rows and derivatives of so many bytes, by the names of layers, are more than the memory allows."""
-    have, needed = memory.limit(), sum(sizes.values())
+def require_memory(sizes: Mapping[str, int], cases: int, outputs: int) -> None:
+    """ValueError if rows and derivatives, so many numbers by the names of layers, are more than the memory allows."""
+    have, needed = memory.limit(), 8 * sum(sizes.values())
     if have is None or needed <= SHARE * have:
         return
     largest = max(sizes, key=lambda name: sizes[name])
     raise ValueError(
         f"rows and derivatives of {cases} cases and {outputs} outputs take {memory.readable(needed)}, "
-        f"{memory.readable(sizes[largest])} of it in {largest!r}; {memory.readable(SHARE * have)} may be taken: give "
-        "fewer cases, or capture some layers alone (layers=[…])"
+        f"{memory.readable(8 * sizes[largest])} of it in {largest!r}; {memory.readable(SHARE * have)} may be taken: "
+        "give fewer cases, or capture some layers alone (layers=[…])"
     )
 
 

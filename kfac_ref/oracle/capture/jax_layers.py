@@ -133,9 +133,9 @@ def found(apply: Callable[[Any, Any], Array], params: Any, inputs: Any, only: Co
             closest(name, names, "layer")
         _require_consistent(marks, len(z))
         outputs = prod(z.shape[1:])
-        sizes = {m.name: 0.0 for m in marks}
+        sizes = {m.name: 0 for m in marks}
         for m in marks:
-            sizes[m.name] += float(m.a.size + outputs * prod(m.shape)) * z.dtype.itemsize
+            sizes[m.name] += m.a.size + outputs * prod(m.shape)
         require_memory(sizes, len(z), outputs)
 
         def outputs_of(added: Sequence[Array], params: Any) -> tuple[Array, list[Array]]:

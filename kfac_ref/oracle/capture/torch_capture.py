@@ -26,6 +26,7 @@ OTHER_USES = (
     "module of another kind), or its module computes something else"
 )
 UNCONNECTED = "no output depends on it: is there a detach, torch.no_grad or a re-entrant checkpoint in the model?"
+NOT_CALLED = "was not called"
 
 
 def capture(model: nn.Module, inputs: Any, only: Collection[str] | None = None) -> Found:
@@ -37,7 +38,7 @@ def capture(model: nn.Module, inputs: Any, only: Collection[str] | None = None) 
     with torch_model.as_it_was(model):
         layers = layers_of(model, only)
         z, reasons = recorded_run(model, inputs, layers)
-        reasons = {layer.name: "was not called" for layer in layers if not layer.calls} | reasons
+        reasons |= {layer.name: NOT_CALLED for layer in layers if layer.active and not layer.calls}
         called = [layer for layer in layers if layer.calls]
         _require_memory(called, z)
         captured = [_captured(layer, Ds) for layer, Ds in zip(called, _derivatives(called, z), strict=True)]
@@ -55,7 +56,7 @@ def _require_memory(layers: list[Layer], z: Tensor) -> None:
     for layer in layers:
         groups = [g for call in layer.calls for g in call.groups]
         rows = max(len(z) if call.shared else 1 for call in layer.calls)
-        sizes[layer.name] = rows * z.element_size() * sum(prod(g.lead) * (g.p + outputs * g.d) for g in groups)
+        sizes[layer.name] = rows * sum(prod(g.lead) * (g.p + outputs * g.d) for g in groups)
     require_memory(sizes, len(z), outputs)
 
 
@@ -127,7 +128,7 @@ def _uncovered(
     model: nn.Module, layers: list[Layer], reasons: dict[str, str], only: Collection[str] | None
 ) -> dict[str, str]:
     """The parameters that no layer covers, by their names, and why."""
-    good = [layer for layer in layers if layer.name not in reasons]
+    good = [layer for layer in layers if layer.calls and layer.name not in reasons]
     covered = {id(layer.parameter(name)) for layer in good for name in ("weight", "bias")}
     why = {name: reason for layer in layers for name in layer.names if (reason := reasons.get(layer.name))}
     uncovered = {}

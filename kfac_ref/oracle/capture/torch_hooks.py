@@ -146,6 +146,9 @@ def _hooks(layers: list[Layer], shared: Collection[int], cases: int) -> Iterator
             groups = kind.called(args, kwargs, s)
         finally:
             busy = False
+        if not groups:
+            layer.active = False
+            return None
         once = number in shared
         if not s.requires_grad:
             s = s.detach().requires_grad_()

@@ -45,7 +45,7 @@ class Kind:
     """What has the shape of the module's weight, or the derivative by it → the same for each group, (d, p); of a
     normalisation (d,)."""
     called: Callable[[tuple[Any, ...], Mapping[str, Any], Tensor], list[Rows]]
-    """Arguments and output of a call → rows for each group."""
+    """Arguments and output of a call → rows for each group; none if it is no such layer after all."""
 
 
 def kind_of(module: nn.Module) -> Kind | None:
@@ -61,10 +61,11 @@ def kind_of(module: nn.Module) -> Kind | None:
         )
     if isinstance(module, nn.Embedding):
         return Kind("rows", lambda w: [w.T], lambda args, kwargs, s: [_embedding(module, _input(args, kwargs), s)])
-    names = {name for name, _ in module.named_parameters(recurse=False)}
-    if not list(module.children()) and names in ({"weight"}, {"weight", "bias"}):
-        # LayerNorm, BatchNorm, RMSNorm …, and a module of the user's own that is y = scale ⊙ x̂ + shift
-        return Kind("normalisation", lambda w: [w.flatten()], lambda *call: [_normalisation(module, *call)])
+    weight, own = module._parameters.get("weight"), {name for name, p in module._parameters.items() if p is not None}
+    alone = own <= {"weight", "bias"} and not list(module.children())
+    if alone and weight is not None and (weight.ndim == 1 or isinstance(module, (nn.LayerNorm, nn.RMSNorm))):
+        # BatchNorm, GroupNorm …, and a module of the user's own that may be y = scale ⊙ x̂ + shift
+        return Kind("normalisation", lambda w: [w.flatten()], lambda *call: _normalisation(module, *call))
     return None
 
 
@@ -133,7 +134,7 @@ def _embedding(module: nn.Embedding, indices: Tensor, s: Tensor) -> Rows:
     return Rows(tuple(indices.shape), V, module.embedding_dim, rows, lambda y: y)
 
 
-def _normalisation(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], s: Tensor) -> Rows:
+def _normalisation(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], s: Tensor) -> list[Rows]:
     """x̂ is what the module gives with the scale 1 and the shift 0."""
     with torch.no_grad():
         own = dict(module.named_parameters(recurse=False))
@@ -144,8 +145,10 @@ def _normalisation(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     def features_last(y: Tensor) -> Tensor:
         return y.movedim(1, -1) if isinstance(module, CHANNELS_SECOND) else y.flatten(y.ndim - axes)
 
-    rows = features_last(x)
-    return Rows(tuple(rows.shape[:-1]), rows.shape[-1], rows.shape[-1], lambda: rows, features_last)
+    rows, d = features_last(x), module.weight.numel()
+    if rows.ndim < 2 or rows.shape[-1] != d or x.shape != s.shape:
+        return []
+    return [Rows(tuple(rows.shape[:-1]), d, d, lambda: rows, features_last)]
 
 
 @dataclass(frozen=True)
