@@ -17,10 +17,10 @@ from kfac_ref.oracle import (
     sampled_factors,
     whole_checks,
 )
-from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.captured import AnyCase, load_case
 from kfac_ref.oracle.choose import choose, undecided
-from kfac_ref.oracle.layouts import Arrangement, arrangements
-from kfac_ref.oracle.references import References
+from kfac_ref.oracle.layouts import Arrangement
+from kfac_ref.oracle.references import SHARINGS, References
 from kfac_ref.oracle.summary import summarise
 from kfac_ref.oracle.theirs import kind_of, read_theirs
 from kfac_ref.oracle.verdict import Explanation, Report, Verdict
@@ -32,7 +32,7 @@ FARTHER = 20.0
 in one layout is no estimate in another."""
 
 
-def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Report:
+def check(theirs: str | Path | Mapping[str, Any], case: AnyCase | str | Path) -> Report:
     """Compare what another implementation computed for a case with the truth, and say where and why they differ.
 
     For each quantity the known conventions and mistakes are tried, and the simplest that explains the numbers to
@@ -43,7 +43,7 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
     ----------
     theirs : path of an .npz, or mapping of names to arrays of any library
         Names as A_i, G_i, G_bias_i, gradient_i, preconditioned_i, block_i, fisher; see `read_theirs`.
-    case : Case, or path of its file
+    case : Case or CapturedCase, or path of its file
 
     Returns
     -------
@@ -55,8 +55,8 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
     ValueError
         In one line, where theirs or the case cannot be read.
     """
-    if not isinstance(case, Case):
-        case = Case.load(case)
+    if isinstance(case, (str, Path)):
+        case = load_case(case)
     arrays, references = read_theirs(theirs, case), References(case)
     # what overflows is found first, and what is divided by zero does not fit
     with np.errstate(all="ignore"):
@@ -107,13 +107,21 @@ class _Check:
         for name, (layer, x) in G.items():
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
-        d = self.references.network.sizes
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
-        open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == d[layer]}
+        open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == self.references.d(layer)}
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
-        self.chosen |= sampled_factors.explain_sampled(open_, self.references, self._starts(open_), self._hints())
+        self.chosen |= sampled_factors.explain_sampled(
+            open_, self.references, self._starts(open_), self._hints(), self._sharings()
+        )
+
+    def _sharings(self) -> list[str]:
+        """Which factors the G may be: of layers with shared weights what most A are comes first."""
+        if all(self.references.locations(i) == 1 for i in range(1, self.references.layers + 1)):
+            return ["expand"]
+        said = [e.sharing for name in self._of("A") if (e := self.chosen[name]) is not None and e.sharing]
+        return sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""
@@ -149,8 +157,7 @@ class _Check:
         joint: dict[int, list[Joint]] = {}
         for name, (layer, x) in whole.items():
             self.found[name] = self._explain_preconditioned(x, layer)
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
-            readings = list(arrangements(x, d, n))
+            readings = list(self.references.arrangements(x, layer))
             joint[layer] = whole_checks.joints(readings, layer, self.references, fits.rounding(x))
         for part, these in (("weight", weights), ("bias", biases)):
             for name, (layer, x) in these.items():
@@ -161,10 +168,9 @@ class _Check:
                 continue
             # perhaps computed together and handed out in two parts
             bias = biases[partner][1].astype(np.float64).reshape(-1, 1)
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
             together = [
                 Arrangement(np.hstack([a.matrix, bias]), "last", a.layout, a.cost - 0.1)
-                for a in arrangements(x, d, n, "weight")
+                for a in self.references.arrangements(x, layer, "weight")
             ]
             joint[layer] = whole_checks.joints(together, layer, self.references, fits.rounding(x))
             explained = self._explain_preconditioned(x, layer, readings=together)
@@ -186,8 +192,7 @@ class _Check:
         self, x: np.ndarray, layer: int, part: str = "", readings: Sequence[Arrangement] | None = None
     ) -> list[Explanation]:
         if readings is None:
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
-            readings = list(arrangements(x, d, n, part))
+            readings = list(self.references.arrangements(x, layer, part))
         return preconditioned_checks.explain_preconditioned(
             readings, layer, self.references, fits.rounding(x), part, self._own(layer)
         )
@@ -223,9 +228,11 @@ class _Check:
 def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:
     """The layer of each quantity, 0 for `fisher`. A_i counts from 0 as Ā does, or from 1 as layers do, where A_ℓ is
     there, or the sizes say so, or else the numbers."""
-    sizes = references.network.sizes
     numbers = {name: int(name.rsplit("_", 1)[1]) for name in arrays if name != "fisher"}
     A = {name: i for name, i in numbers.items() if name.startswith("A_")}
+    if not references.network.fully_connected:
+        return {"fisher": 0} | numbers
+    sizes = references.network.sizes
 
     def fit_in_size(offset: int) -> bool:
         return all(

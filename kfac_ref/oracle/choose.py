@@ -12,7 +12,7 @@ AGREEMENT = 0.9
 """What an explanation gains for each attribute that it shares with most others."""
 RIVAL = 2.0
 """How much dearer than the cheapest an explanation may be to count as one that might be true."""
-ATTRIBUTES = ("fisher", "expression", "bias", "layout", "start", "damping", "notes", "matrix")
+ATTRIBUTES = ("fisher", "sharing", "expression", "bias", "layout", "start", "damping", "notes", "matrix")
 
 
 def choose(

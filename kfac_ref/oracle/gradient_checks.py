@@ -8,7 +8,6 @@ import numpy as np
 
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
-from kfac_ref.oracle.layouts import arrangements
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
@@ -22,11 +21,10 @@ def part_of(matrix: np.ndarray, columns: int, part: str) -> np.ndarray:
 
 def explain_gradient(theirs: np.ndarray, layer: int, references: References, part: str = "") -> list[Explanation]:
     """Explanations of a layer's gradient (its weights' or bias's part), whether they fit or not."""
-    n, d = references.network.sizes[layer - 1 : layer + 1]
     symbols, eta = references.symbols(), references.case.eta
     tolerance = fits.rounding(theirs)
     found = []
-    for a in arrangements(theirs, d, n, part):
+    for a in references.arrangements(theirs, layer, part):
         U = a.matrix
         loss, h, W = (
             part_of(x[layer - 1], U.shape[1], part)

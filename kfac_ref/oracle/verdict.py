@@ -31,6 +31,8 @@ class Explanation:
     """The nearest expression, where the scale has no name."""
     fisher: str | None = None
     """Which Fisher G is of: exact, empirical, monte-carlo or identity."""
+    sharing: str | None = None
+    """Of a layer with T > 1 locations, which factors the scale is relative to: expand, reduce or kfc."""
     samples: int | None = None
     """Of Monte-Carlo: targets sampled for each case, as estimated."""
     scale_error: float | None = None
@@ -78,7 +80,7 @@ class Explanation:
 
     def words(self, part: bool = False) -> str:
         """The convention, in a few words; `part`: of weights or biases alone, where the bias has its place by name."""
-        parts = [self.fisher_words(), self.matrix or ""]
+        parts = [self.fisher_words(), self.sharing_words(), self.matrix or ""]
         if self.scale is not None and not (self.expression == "1" and self.start is None):
             parts.append(self.scale_words())
         if self.start:
@@ -96,6 +98,10 @@ class Explanation:
             count = f", about {self.samples} sample{'s' if self.samples != 1 else ''} a case" if self.samples else ""
             return f"Monte-Carlo Fisher{count}"
         return {None: "", "identity": "identity (forward only)"}.get(self.fisher, f"{self.fisher} Fisher")
+
+    def sharing_words(self) -> str:
+        """Which factors of a layer with shared weights, in words."""
+        return {None: "", "kfc": "KFC"}.get(self.sharing, f"KFAC-{self.sharing}")
 
     def scale_words(self) -> str:
         """The scale, in words."""
@@ -144,7 +150,18 @@ class Verdict:
         e = self.explanation
         claimed = {
             name: getattr(e, name, None)
-            for name in ("scale", "expression", "nearest", "fisher", "samples", "matrix", "bias", "layout", "damping")
+            for name in (
+                "scale",
+                "expression",
+                "nearest",
+                "fisher",
+                "sharing",
+                "samples",
+                "matrix",
+                "bias",
+                "layout",
+                "damping",
+            )
         }
         history = None if e is None or e.history is None else asdict(e.history) | {"start": e.start}
         shown = e or self.closest
