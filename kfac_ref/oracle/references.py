@@ -237,7 +237,7 @@ class References:
             Dz = likelihood.derivative(self.z, targets)[None]
         J = self.jacobians[layer - 1]
         g = np.matmul(Dz.transpose(1, 0, 2), np.moveaxis(J, 0, 1).reshape(self.cases, C, -1))
-        return g.transpose(1, 0, 2).reshape(-1, *J.shape[1:])  # type: ignore[no-any-return]
+        return g.transpose(1, 0, 2).reshape(-1, *J.shape[1:])
 
     def normalised(self, layer: int) -> np.ndarray | None:
         """x̂ of a normalisation, (N, T, d); None of another layer."""
@@ -251,7 +251,7 @@ class References:
         """The jacobians whose second moments, summed over the locations, are the G of this kind."""
         J, T = self.jacobians[layer - 1], self.locations(layer)
         if sharing == "reduce":
-            return J.sum(axis=2, keepdims=True)  # type: ignore[no-any-return]
+            return J.sum(axis=2, keepdims=True)
         return J / math.sqrt(T) if sharing == "kfc" else J
 
     @cached_property

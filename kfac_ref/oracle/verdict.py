@@ -12,6 +12,8 @@ from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import Decay, Symbols
 
 BIASES = {"first": "bias first", "separate": "bias in a block of its own", "absent": "no bias"}
+CLAIMED = (*("scale", "expression", "nearest", "fisher", "sharing", "samples", "matrix", "bias", "layout", "damping"),)
+"""What JSON has of an explanation, None where nothing is claimed."""
 MATCH, MATCH_UNDER, NO_MATCH = "match", "match-under", "no-match"
 
 
@@ -148,21 +150,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         e = self.explanation
-        claimed = {
-            name: getattr(e, name, None)
-            for name in (
-                "scale",
-                "expression",
-                "nearest",
-                "fisher",
-                "sharing",
-                "samples",
-                "matrix",
-                "bias",
-                "layout",
-                "damping",
-            )
-        }
+        claimed = {name: getattr(e, name, None) for name in CLAIMED}
         history = None if e is None or e.history is None else asdict(e.history) | {"start": e.start}
         shown = e or self.closest
         return _plain(
