@@ -19,7 +19,7 @@ class MeanOverPositions(nn.Module):
 
 
 MODELS = {
-    # T = 30 and 6: stride and padding differ along the axes
+    # T = 30 and 12: stride and padding differ along the axes
     "convolution": lambda: nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1),
         nn.Tanh(),
@@ -38,10 +38,10 @@ MODELS = {
         nn.Conv1d(6, 5, 2, stride=2),
         nn.Tanh(),
         nn.Flatten(),
-        nn.Linear(15, 3),
+        nn.Linear(20, 3),
     ),
 }
-INPUTS = {"convolution": (2, 6, 5), "sequence, convolutions": (4, 7)}
+INPUTS = {"convolution": (2, 6, 5), "sequence, convolutions": (4, 9)}
 
 
 def model(name: str) -> nn.Sequential:
