@@ -13,6 +13,7 @@ import numpy as np
 
 from autodiff.likelihoods import LIKELIHOODS
 from autodiff.names import closest
+from kfac_ref.data.npz_file import listed
 from kfac_ref.oracle.capture import targets as _targets
 from kfac_ref.oracle.capture.found import Found
 from kfac_ref.oracle.captured import CapturedCase, CapturedLayer
@@ -111,7 +112,7 @@ def _left_out(reasons: dict[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
-    said = (f"{', '.join(map(repr, names))} ({reason})" for reason, names in by_reason.items())
+    said = (f"{listed(names)} ({reason})" for reason, names in by_reason.items())
     return f"not captured: {'; '.join(said)}"
 
 

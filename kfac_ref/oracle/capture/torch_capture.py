@@ -54,9 +54,8 @@ def _on_host(x: Tensor) -> np.ndarray:
 def _require_memory(layers: list[Layer], z: Tensor) -> None:
     outputs, sizes = z[0].numel(), {}
     for layer in layers:
-        groups = [g for call in layer.calls for g in call.groups]
-        rows = max(len(z) if call.shared else 1 for call in layer.calls)
-        sizes[layer.name] = rows * sum(prod(g.lead) * (g.p + outputs * g.d) for g in groups)
+        groups = [(g, max(call.shared, 1) * prod(g.lead)) for call in layer.calls for g in call.groups]
+        sizes[layer.name] = sum(rows * (g.p + outputs * g.d) for g, rows in groups)
     require_memory(sizes, len(z), outputs)
 
 
@@ -106,9 +105,7 @@ def _unlike_gradients(layers: list[Layer], captured: list[list[CapturedLayer]], 
     weights, reasons = _on_host(u.flatten(1)), {}
     for layer, groups in zip(layers, captured, strict=True):
         if not groups:
-            reasons[layer.name] = (
-                "no output depends on it (detach, torch.no_grad or re-entrant checkpoints in the model?)"
-            )
+            reasons[layer.name] = UNCONNECTED
             continue
         for name in ("weight", "bias"):
             W = layer.parameter(name)
@@ -137,5 +134,7 @@ def _uncovered(
             continue
         for name, p in module.named_parameters(prefix=prefix, recurse=False):
             if id(p) not in covered:
-                uncovered[name] = why.get(prefix, f"{type(module).__name__} is no layer that is known")
+                uncovered[name] = why.get(
+                    prefix or type(module).__name__, f"{type(module).__name__} is no layer that is known"
+                )
     return uncovered

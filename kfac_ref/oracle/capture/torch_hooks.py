@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -193,14 +193,15 @@ def _without_cases(z: Tensor, layers: list[Layer]) -> int | None:
             for i, (D, call) in enumerate(zip(Ds, calls, strict=True)):
                 if D is None:
                     continue
-                allowed, kept = eps * float(D.abs().max()), []
-                for call.layout in candidates[i]:
-                    outside = [call.of_output(g, D)[~within].abs() for g in range(len(call.groups))]
-                    if all(float(x.max()) <= allowed for x in outside):
-                        kept.append(call.layout)
-                candidates[i] = kept
+                allowed = eps * float(D.abs().max())
+                candidates[i] = [x for x in candidates[i] if _largest(replace(call, layout=x), D, ~within) <= allowed]
     for call, left in zip(calls, candidates, strict=True):
         if not left:
             return call.number
         call.layout = left[0]
     return None
+
+
+def _largest(call: Call, D: Tensor, cases: Tensor) -> float:
+    """The largest absolute value of what has the output's shape, of some cases."""
+    return max(float(call.of_output(group, D)[cases].abs().max()) for group in range(len(call.groups)))

@@ -7,8 +7,9 @@ A module that was called gives `Rows`, for each group of a convolution one: `a()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -17,8 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-CHANNELS_SECOND = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
-"""Normalisations whose scale is one of channels, at axis 1; the others' is one of the last axes."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,16 @@ class Kind:
 def kind_of(module: nn.Module) -> Kind | None:
     """What `module` is; None if it is no layer that is known."""
     if isinstance(module, nn.Linear):
-        return Kind("rows", lambda w: [w], lambda args, kwargs, s: [_linear(_input(args, kwargs), s)])
+        return Kind("rows", lambda w: [w], lambda args, kwargs, s: _linear(_input(args, kwargs), s))
     if isinstance(module, CONVOLUTIONS):
         groups = module.groups
         return Kind(
             "rows",
             lambda w: list(w.flatten(1).chunk(groups)),
-            lambda args, kwargs, s: list(_convolution(module, _input(args, kwargs), s)),
+            lambda args, kwargs, s: _convolution(module, _input(args, kwargs), s),
         )
     if isinstance(module, nn.Embedding):
-        return Kind("rows", lambda w: [w.T], lambda args, kwargs, s: [_embedding(module, _input(args, kwargs), s)])
+        return Kind("rows", lambda w: [w.T], lambda args, kwargs, s: _embedding(module, _input(args, kwargs), s))
     weight, own = module._parameters.get("weight"), {name for name, p in module._parameters.items() if p is not None}
     alone = own <= {"weight", "bias"} and not list(module.children())
     if alone and weight is not None and (weight.ndim == 1 or isinstance(module, (nn.LayerNorm, nn.RMSNorm))):
@@ -70,43 +69,48 @@ def kind_of(module: nn.Module) -> Kind | None:
 
 
 def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    return args[0] if args else kwargs["input"]
+    return args[0] if args else next(iter(kwargs.values()))
 
 
-def _linear(x: Tensor, s: Tensor) -> Rows:
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+def _linear(x: Tensor, s: Tensor) -> list[Rows]:
     x = x.detach().clone()  # as it may be changed in place after the call
-    return Rows(tuple(x.shape[:-1]), x.shape[-1], s.shape[-1], lambda: x, lambda y: y)
+    if x.shape[:-1] != s.shape[:-1]:
+        return []
+    return [Rows(tuple(x.shape[:-1]), x.shape[-1], s.shape[-1], lambda: x, _itself)]
 
 
-def _convolution(module: Any, x: Tensor, s: Tensor) -> Iterator[Rows]:
+def _convolution(module: Any, x: Tensor, s: Tensor) -> list[Rows]:
     """Columns of W are in the order channel, kernel row, kernel column."""
-    spatial = len(module.kernel_size)
-    batched = x.ndim == spatial + 2
+    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
+    spatial, batched = len(kernel), x.ndim == len(kernel) + 2
     x = x.detach() if batched else x.detach()[None]
     pixels = x.shape[0] * prod(x.shape[2:])
     padding = _padding(module)
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, padding, mode=mode) if any(padding) else x.clone()
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    places = [(n - span) // step + 1 for n, span, step in zip(x.shape[2:], spans, stride, strict=True)]
+    if list(s.shape[-spatial:]) != places:
+        return []
     d, c = module.out_channels // module.groups, module.in_channels // module.groups
-    places = s.shape[-spatial:]
-    lead, p = (x.shape[0], prod(places)), c * prod(module.kernel_size)
+    lead, p = (x.shape[0], prod(places)), c * prod(kernel)
 
-    for group in range(module.groups):
+    def patches(group: int) -> Tensor:
+        rows = x[:, group * c : (group + 1) * c]
+        for axis in range(spatial):
+            rows = rows.unfold(axis + 2, spans[axis], stride[axis])[..., :: dilation[axis]]
+        order = [0, *range(2, 2 + spatial), 1, *range(2 + spatial, 2 + 2 * spatial)]
+        return rows.permute(order).reshape(*lead, p)
 
-        def patches(group: int = group) -> Tensor:
-            rows = x[:, group * c : (group + 1) * c]
-            for axis, (k, step, dilation) in enumerate(
-                zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
-            ):
-                rows = rows.unfold(axis, dilation * (k - 1) + 1, step)[..., ::dilation]
-            order = [0, *range(2, 2 + spatial), 1, *range(2 + spatial, 2 + 2 * spatial)]
-            return rows.permute(order).reshape(*lead, p)
+    def of_output(group: int, y: Tensor) -> Tensor:
+        y = y if batched else y[None]
+        return y[:, group * d : (group + 1) * d].flatten(2).transpose(1, 2)
 
-        def of_output(y: Tensor, group: int = group) -> Tensor:
-            y = y if batched else y[None]
-            return y[:, group * d : (group + 1) * d].flatten(2).transpose(1, 2)
-
-        yield Rows(lead, p, d, patches, of_output, pixels)
+    return [Rows(lead, p, d, partial(patches, i), partial(of_output, i), pixels) for i in range(module.groups)]
 
 
 def _padding(module: Any) -> list[int]:
@@ -121,7 +125,7 @@ def _padding(module: Any) -> list[int]:
     return both
 
 
-def _embedding(module: nn.Embedding, indices: Tensor, s: Tensor) -> Rows:
+def _embedding(module: nn.Embedding, indices: Tensor, s: Tensor) -> list[Rows]:
     """One-hot rows; that of `padding_idx`, whose weights have no derivative, is 0."""
     indices, V, padding = indices.clone(), module.num_embeddings, module.padding_idx
 
@@ -131,24 +135,42 @@ def _embedding(module: nn.Embedding, indices: Tensor, s: Tensor) -> Rows:
             x[..., padding] = 0
         return x
 
-    return Rows(tuple(indices.shape), V, module.embedding_dim, rows, lambda y: y)
+    if s.shape != (*indices.shape, module.embedding_dim):
+        return []
+    return [Rows(tuple(indices.shape), V, module.embedding_dim, rows, _itself)]
 
 
 def _normalisation(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], s: Tensor) -> list[Rows]:
-    """x̂ is what the module gives with the scale 1 and the shift 0."""
+    """x̂ is what the module gives with the scale 1 and the shift 0; with another scale and shift it is seen along which
+    axes these are, and whether that is all."""
+    weight, d = module.weight.detach(), module.weight.numel()
+    scale, shift = (torch.linspace(*ends, d, dtype=weight.dtype, device=weight.device) for ends in ((0.5, 2), (-1, 1)))
+    if module._parameters.get("bias") is None:
+        shift = torch.zeros_like(shift)
+
+    def with_parameters(scale: Tensor, shift: Tensor) -> Tensor:
+        given = {"weight": scale, "bias": shift}
+        own = {name: given[name].reshape(weight.shape) for name, _ in module.named_parameters(recurse=False)}
+        return torch.func.functional_call(module, own, tuple(args), dict(kwargs)).detach().clone()
+
     with torch.no_grad():
-        own = dict(module.named_parameters(recurse=False))
-        plain = {name: torch.full_like(w, float(name == "weight")) for name, w in own.items()}
-        x = torch.func.functional_call(module, plain, tuple(args), dict(kwargs)).detach().clone()
-    axes = module.weight.ndim
-
-    def features_last(y: Tensor) -> Tensor:
-        return y.movedim(1, -1) if isinstance(module, CHANNELS_SECOND) else y.flatten(y.ndim - axes)
-
-    rows, d = features_last(x), module.weight.numel()
-    if rows.ndim < 2 or rows.shape[-1] != d or x.shape != s.shape:
+        x = with_parameters(torch.ones_like(scale), torch.zeros_like(shift))
+        y = with_parameters(scale, shift)
+    if x.shape != s.shape or x.ndim < max(2, weight.ndim):
         return []
-    return [Rows(tuple(rows.shape[:-1]), d, d, lambda: rows, features_last)]
+    close = 1e3 * torch.finfo(x.dtype).eps * float(y.abs().max())
+
+    def last_axes(y: Tensor) -> Tensor:
+        return y.flatten(y.ndim - weight.ndim)
+
+    def channels(y: Tensor) -> Tensor:
+        return y.movedim(1, -1)
+
+    for features_last in (last_axes, channels):
+        rows = features_last(x)
+        if rows.shape[-1] == d and bool((features_last(y) - (rows * scale + shift)).abs().max() <= close):
+            return [Rows(tuple(rows.shape[:-1]), d, d, partial(_itself, rows), features_last)]
+    return []
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,12 @@ def require_fit(model: nn.Module) -> None:
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Within it all parameters have derivatives, nothing is cast, and no fast path goes past the hooks; after it, all
     is as before: buffers, `requires_grad`, `grad`, the state of the random numbers, and PyTorch's modes."""
-    parameters, buffers = list(model.parameters()), list(model.buffers())
+    parameters = list(model.parameters())
     had = [(p.requires_grad, p.grad) for p in parameters]
-    before = [b.detach().clone() for b in buffers]
-    devices = {x.device for x in (*parameters, *buffers)}
+    # a buffer may be changed, or another put in its place
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    before = {id(b): (b, b.detach().clone()) for _, own in buffers for b in own.values() if b is not None}
+    devices = {x.device for x in (*parameters, *model.buffers())}
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -80,8 +82,10 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
             for p, (required, grad) in zip(parameters, had, strict=True):
                 p.requires_grad_(required)
                 p.grad = grad
+            for module, own in buffers:
+                module._buffers.update(own)
             with torch.no_grad():
-                for b, x in zip(buffers, before, strict=True):
+                for b, x in before.values():
                     if not torch.equal(b, x):
                         b.copy_(x)
 

@@ -26,6 +26,13 @@ class Root(nn.Module):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
 
 
+class OfChannels(nn.LayerNorm):
+    """A user's own, of channels at axis 1."""
+
+    def forward(self, x):
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 class Sum(nn.Module):
     """Outputs that depend on all of the layer's."""
 
@@ -62,6 +69,7 @@ LAYERS = {
     "instance norm": (nn.InstanceNorm2d(2, affine=True), (2, 3, 4)),
     "root mean square": (nn.RMSNorm(4), (3, 4)),
     "a user's own": (Root(4), (3, 4)),
+    "layer norm of channels": (OfChannels(4), (4, 3, 4)),
 }
 
 
@@ -90,7 +98,7 @@ def test_rows_give_the_jacobian(name):
         np.testing.assert_allclose(bias.reshape(J[1].shape), J[1], rtol=0, atol=1e-12)
     # the layer's own output, from rows and weights
     s = model.layer(x).detach()
-    channels_second = isinstance(layer, brute_force.CHANNELS_SECOND)
+    channels_second = isinstance(layer, (*brute_force.CHANNELS_SECOND, OfChannels))
     s = (
         s.reshape(*s.shape[:2], -1).movedim(1, 2)
         if channels_second

@@ -232,7 +232,19 @@ def test_weights_that_are_computed_are_left_out():
     assert names == ["1"] and "'0.parametrizations.weight.original0'" in said
 
 
+class Causal(nn.Conv1d):
+    def forward(self, x):
+        return super().forward(F.pad(x, (1, 0)))
+
+
+class Standardised(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, self.weight - self.weight.mean(), self.bias)
+
+
 OTHERS = {
+    "causal": (Causal(1, 1, 2), lambda m, s: m.other(s[:, None])[:, 0]),
+    "standardised": (Standardised(3, 3), lambda m, s: m.other(s)),
     "PReLU": (nn.PReLU(3), lambda m, s: m.other(s)),
     "PReLU of one": (nn.PReLU(), lambda m, s: m.other(s)),
     "transposed convolution": (nn.ConvTranspose1d(3, 3, 1), lambda m, s: m.other(s[..., None])[..., 0]),
@@ -285,7 +297,9 @@ def assert_same_state(a, b):
 def test_a_model_is_left_as_it_was(fails):
     model = models.resnet()
     model.register_buffer("count", torch.zeros(()))
+    model.register_buffer("other", torch.zeros(()))
     model.register_forward_pre_hook(lambda module, args: module.count.add_(1) and None)
+    model.register_forward_pre_hook(lambda module, args: setattr(module, "other", module.other + 1))
     model[0].weight.requires_grad_(False)
     model[1].train()
     model[-1].weight.grad = torch.ones_like(model[-1].weight)
@@ -341,7 +355,7 @@ def test_checkpoints_and_compiled_models_are_seen_through():
 
 
 def test_several_inputs_by_place_or_name():
-    model = Of(lambda m, x, scale: m.first(x) * scale, first=nn.Linear(3, 2).double())
+    model = Of(lambda m, x, scale: m.first(input=x) * scale, first=nn.Linear(3, 2).double())
     scale = models.numbers(4, 1)
     one, other = captured(model, (X, scale)).layers[0], captured(model, {"x": X, "scale": scale}).layers[0]
     np.testing.assert_array_equal(one.g, other.g)
