@@ -1,4 +1,8 @@
-"""curvlinops' K-FAC of convolutions and sequences, expand and reduce. Needs curvlinops-for-pytorch."""
+"""curvlinops' K-FAC of convolutions and sequences, expand and reduce. Needs curvlinops-for-pytorch.
+
+With outputs at each position, "type-2" goes backward from an output at all positions at once. For reduce, G then mixes
+derivatives of positions that are independent, and is E[Σ_c g_c g_cᵀ] with g_c = Σ_t ∂(Σ_r z_rc)/∂s_t.
+"""
 
 from __future__ import annotations
 
