@@ -38,7 +38,8 @@ import numpy as np
 from jax import Array, lax
 
 from autodiff.names import closest
-from kfac_ref.oracle.capture.found import Found, along, require_memory
+from kfac_ref.oracle.capture import jax_parameters
+from kfac_ref.oracle.capture.found import Found, require_memory
 from kfac_ref.oracle.captured import CapturedLayer
 
 FLOATING = ("float32", "float64")
@@ -152,7 +153,17 @@ def found(apply: Callable[[Any, Any], Array], params: Any, inputs: Any, only: Co
         a = np.concatenate([np.asarray(rows[k]) for k in calls], axis=1)
         m = marks[calls[0]]
         layers.append(CapturedLayer(a, np.concatenate([g[k] for k in calls], axis=2), m.bias, m.kind, name))
-    return Found(np.asarray(z), *_like_gradients(layers, pull, z, leaves, only))
+    u = np.random.default_rng(2016).standard_normal(z.shape).astype(z.dtype)
+    gradients = jax.tree_util.tree_leaves(pull(jnp.asarray(u))[1])
+    named = {f"params{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
+    known = {
+        name: (np.asarray(leaf), np.asarray(D))
+        for (name, leaf), D in zip(named.items(), gradients, strict=True)
+        if D.dtype == z.dtype
+    }
+    wanted = [layer for layer in layers if only is None or layer.name in only]
+    good, left_out = jax_parameters.covered(wanted, known, u.reshape(len(u), -1))
+    return Found(np.asarray(z), good, left_out if only is None else {k: v for k, v in left_out.items() if k in only})
 
 
 def _run(
@@ -218,41 +229,3 @@ def _derivatives(pull: Callable[[Array], Any], z: Array, marks: Sequence[Mark]) 
         for g, D in zip(found, pull(unit.reshape(z.shape))[0], strict=True):
             g[c] = np.asarray(D).reshape(g.shape[1:])
     return found
-
-
-def _like_gradients(
-    layers: Sequence[CapturedLayer],
-    pull: Callable[[Array], Any],
-    z: Array,
-    leaves: Sequence[tuple[Any, Any]],
-    only: Collection[str] | None,
-) -> tuple[list[CapturedLayer], dict[str, str]]:
-    """The layers whose rows say the gradient of some parameter, in whatever order of its entries; what is left out."""
-    u = np.random.default_rng(2016).standard_normal(z.shape).astype(z.dtype)
-    gradients = jax.tree_util.tree_leaves(pull(jnp.asarray(u))[1])
-    paths = [jax.tree_util.keystr(path) for path, _ in leaves]
-    known = {path: np.sort(np.ravel(D)) for path, D in zip(paths, gradients, strict=True) if D.dtype == z.dtype}
-    good, left_out, covered = [], {}, set()
-    for layer in layers:
-        if only is not None and layer.name not in only:
-            continue
-        like = []
-        for part in ("weight", "bias")[: 1 + layer.bias]:
-            says, size = along(layer, u.reshape(len(u), -1), part)
-            allowed = 1e4 * np.finfo(z.dtype).eps * size.max()
-            like.append(
-                [
-                    p
-                    for p, D in known.items()
-                    if D.size == says.size and np.abs(D - np.sort(says.ravel())).max() <= allowed
-                ]
-            )
-        if all(like):
-            good.append(layer)
-            covered |= {paths[0] for paths in like}
-        else:
-            part = "bias" if like[0] else "weights"
-            left_out[layer.name] = f"no parameter has the gradient that its rows say of its {part}"
-    if only is None:
-        left_out |= {f"params{path}": "no marked layer has it" for path in known if path not in covered}
-    return good, left_out

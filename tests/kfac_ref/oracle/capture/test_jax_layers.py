@@ -91,6 +91,13 @@ def test_a_convolutional_network_that_is_compiled(strides, padding, dilation):
     near(weights(norm)[0], J["scale"])
     near(weights(norm)[1], J["shift"])
     near(weights(last)[0], J["W"])
+    # the layers' own outputs, from rows and weights
+    s = jax.lax.conv_general_dilated(
+        x, CONV["K"], strides, padding, rhs_dilation=dilation, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    near(conv.a @ conv.W[:, :-1].T + conv.W[:, -1], (s + CONV["b"]).reshape(N, -1, 4))
+    np.testing.assert_array_equal(norm.W, np.stack([CONV["scale"], CONV["shift"]], axis=1))
+    np.testing.assert_array_equal(last.W, CONV["W"].T)
 
 
 def recurrent(params, x):

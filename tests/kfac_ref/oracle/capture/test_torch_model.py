@@ -51,6 +51,20 @@ class Half(nn.Linear):
         return super().forward(x).half()
 
 
+class Once(torch.autograd.Function):
+    """Its backward pass has none itself."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, Dy):
+        return Dy * ctx.saved_tensors[0].cos()
+
+
 def half():
     return nn.Sequential(nn.Linear(3, 2)).half()
 
@@ -352,6 +366,12 @@ def test_checkpoints_and_compiled_models_are_seen_through():
     for one, other in zip(captured(model).layers, captured(plain).layers, strict=True):
         np.testing.assert_array_equal(one.g, other.g)
     assert len(captured(torch.compile(plain)).layers) == 2
+
+
+def test_functions_that_are_differentiable_once_are_enough():
+    first = nn.Linear(3, 2).double()
+    one, other = (captured(Of(lambda m, x, f=f: f(m.first(x)), first=first)) for f in (Once.apply, torch.sin))
+    np.testing.assert_array_equal(one.layers[0].g, other.layers[0].g)
 
 
 def test_several_inputs_by_place_or_name():
