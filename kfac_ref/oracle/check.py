@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from kfac_ref.oracle.verdict import Explanation, Report, Verdict
 from kfac_ref.oracle.whole_checks import Joint
 
 Explanations = dict[str, list[Explanation]]
+NEARER = 1.5
+"""How many times farther than from the expectations of another kind of factors estimates may be from their own."""
 FARTHER = 20.0
 """How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
 in one layout is no estimate in another."""
@@ -77,6 +80,7 @@ class _Check:
         self._factors()
         self._preconditioned()
         self._dense()
+        self._mixed()
         verdicts = {}
         for name in self.arrays:
             e = self.chosen.get(name)
@@ -112,9 +116,38 @@ class _Check:
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
-        self.chosen |= sampled_factors.explain_sampled(
+        sampled = sampled_factors.explain_sampled(
             open_, self.references, self._starts(open_), self._hints(), self._sharings()
         )
+        if self._near_their_own(sampled):
+            self.chosen |= sampled
+
+    def _near_their_own(self, sampled: Mapping[str, Explanation]) -> bool:
+        """Whether what are said to be estimates, of layers with T > 1, are nearer to their own expectations than to
+        those of another kind, and no nearer to a multiple of them than estimates are."""
+        shared = [name for name, e in sampled.items() if e.sharing is not None]
+        reduced = {name: self._distance(name, ("reduce",)) for name in shared}
+        others = {name: self._distance(name, ("expand", "kfc")) for name in shared}
+        own, other = (reduced, others) if any(sampled[n].sharing == "reduce" for n in shared) else (others, reduced)
+        own_size, other_size = (sum(d**2 for d in distances.values()) for distances in (own, other))
+        claimed = sum(sampled[name].residual ** 2 for name in shared)
+        return own_size <= NEARER**2 * other_size and claimed <= FARTHER**2 * own_size
+
+    def _distance(self, name: str, sharings: Collection[str]) -> float:
+        """How far a G is from a multiple of the exact G of one of these kinds."""
+        found = (e.residual for e in self.found[name] if e.fisher == "exact" and e.sharing in sharings)
+        return min(found, default=np.inf)
+
+    def _mixed(self) -> None:
+        """Say it where A and G of a layer are not of one kind, so that T is in both or in neither."""
+        A = {layer: name for name, (layer, _) in self._of("A").items()}
+        for G, (layer, _) in self._of("G").items():
+            a, g = self.chosen.get(A.get(layer, "")), self.chosen.get(G)
+            note = _mixture(a.sharing, g.sharing) if a and g else None
+            if a is None or g is None or note is None:
+                continue
+            for name, e in ((A[layer], a), (G, g)):
+                self.chosen[name] = replace(e, notes=(*e.notes, note), expected=False)
 
     def _sharings(self) -> list[str]:
         """Which factors the G may be: of layers with shared weights what most A are comes first."""
@@ -223,6 +256,18 @@ class _Check:
                     nearest = min((e.residual for e in self.found[name]), default=np.inf)
                     if sampled is not None and sampled.residual <= FARTHER * nearest:
                         self.chosen[name] = sampled
+
+
+def _mixture(A: str | None, G: str | None) -> str | None:
+    """What is wrong with an A and a G of these kinds of factors; None where nothing is."""
+    if None in (A, G) or A == G:
+        return None
+    if (A, G) == ("kfc", "expand"):
+        return "A and G both carry T: their product is T times F's"
+    if (A, G) == ("expand", "kfc"):
+        return "neither A nor G carries T: their product is F's divided by T"
+    names = {"kfc": "KFC's", "expand": "KFAC-expand's", "reduce": "KFAC-reduce's"}
+    return f"A is {names[str(A)]} and G {names[str(G)]}"
 
 
 def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:

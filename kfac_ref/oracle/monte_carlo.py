@@ -185,18 +185,19 @@ class _Spectrum:
         return float(self.w @ T)
 
     def summary(self, T: np.ndarray, samples: int) -> np.ndarray:
-        """Numbers that tell estimates from what is merely near: the scale, how likely the targets would be, and the
-        logarithms of the mean energies of all directions and of each quarter of them from strong to weak, of the
-        traces, and of the distances from the expectation."""
+        """Numbers that tell estimates from what is merely near: the scale, how likely the targets would be, the mean
+        energies of all directions and of each quarter of them from strong to weak, the traces, and the distances from
+        the expectation. Of sums of squares the cube roots are nearly normal, however few the squares (Wilson and
+        Hilferty 1931)."""
         u = self.energies(T) * samples
-        logs = [np.log(np.mean(q) + 1e-12) for q in [u, *np.array_split(u, 4)] if len(q)]
+        roots = [np.cbrt(np.mean(q)) for q in [u, *np.array_split(u, 4)] if len(q)]
         strength = np.log(self.values[self.varies])
         slope = np.dot(np.log(u + 1e-12), strength - strength.mean())
         parts = self.model.diagonals(T)
         traces = [np.log(max(float(np.sum(t[d])), 1e-300)) for t, d in parts]
         away = np.split(T - self.model.mean, self.model.ends[:-1])
-        sizes = [np.log(np.linalg.norm(r) + 1e-300) for r in away]
-        return np.array([self.w @ T, self.guess @ T, slope, *logs, *traces, *sizes])
+        sizes = [np.linalg.norm(r) ** (2 / 3) for r in away]
+        return np.array([self.w @ T, self.guess @ T, slope, *roots, *traces, *sizes])
 
     def energies(self, T: np.ndarray) -> np.ndarray:
         """Squared deviation from the mean in every direction that varies, over the variance of one draw."""
