@@ -56,5 +56,5 @@ print(report)
 
 # %%
 # The loss is a mean over N cases, so that each derivative has a factor 1/N too many, and G, a mean of their products,
-# 1/N². Both factors of the convolution are means over its 36 locations, while A ⊗ G is to have a sum: as they are,
-# A is KFAC-expand's and G is KFC's, so that one of the two is to be multiplied by 36.
+# 1/N². And both factors of the convolution are means over its T = 36 locations, A as KFAC-expand has it and G as KFC
+# has it, while their product is to be that of a sum: one of the two is to be multiplied by T.
