@@ -91,8 +91,16 @@ class KFAC:
 
     Examples
     --------
-    >>> state = kfac.init(parameters, seed=0)
-    >>> state, record = kfac.step(state, Batch(X, Y))
+    >>> import numpy as np
+    >>> import kfac_ref
+    >>> network = kfac_ref.Network([8, 4, 8], "tanh", "gaussian")
+    >>> kfac = kfac_ref.KFAC(network, kfac_ref.preset("authors", lambda0=1.0))
+    >>> state = kfac.init(kfac_ref.glorot_initialisation(network, 0), seed=0)
+    >>> X = np.random.default_rng(0).standard_normal((100, 8))
+    >>> for _ in range(20):
+    ...     state, record = kfac.step(state, kfac_ref.Batch(X, X))
+    >>> state.k, bool(record.h < 12)
+    (20, True)
     """
 
     def __init__(self, network: Network, settings: Settings | None = None) -> None:
