@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from kfac_ref.oracle import capture, truth  # noqa: E402
+from kfac_ref.oracle import capture, check, truth  # noqa: E402
 from tests.kfac_ref.oracle.capture import brute_force  # noqa: E402
 from tests.kfac_ref.oracle.capture import torch_models as models  # noqa: E402
 
@@ -100,3 +102,22 @@ def test_gradients_are_those_of_pytorch_s_losses(captured):
         if layer.bias:
             np.testing.assert_array_equal(layer.W[:, -1], module.bias.detach())
     model.zero_grad()
+
+
+def test_twenty_layers_take_seconds():
+    """100 594 weights, 64 cases, 10 outputs; A that fits, G that is scaled, and gradients that nothing explains."""
+    layers = [module for _ in range(19) for module in (torch.nn.Linear(72, 72), torch.nn.Tanh())]
+    model = models.ready(torch.nn.Sequential(*layers, torch.nn.Linear(72, 10)))
+    x, labels = models.numbers(64, 72), torch.arange(64) % 10
+    start = time.process_time()
+    case = capture(model, x, labels, likelihood="categorical")
+    found, theirs = truth(case), {}
+    for i in range(1, 21):
+        theirs |= {f"A_{i}": found[f"A_expand_{i}"], f"G_{i}": 64 * found[f"G_expand_{i}"]}
+        theirs[f"gradient_{i}"] = found[f"gradient_{i}"] ** 3
+    report = check(theirs, case)
+    assert time.process_time() - start < 20
+    verdicts = {name: verdict.verdict for name, verdict in report.quantities.items()}
+    assert {verdicts[f"A_{i}"] for i in range(1, 21)} == {"match"}
+    assert {report.quantities[f"G_{i}"].convention for i in range(1, 21)} == {"exact Fisher; x N"}
+    assert {verdicts[f"gradient_{i}"] for i in range(1, 21)} == {"no-match"}
