@@ -88,12 +88,12 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
 
 
 def _case(options: argparse.Namespace) -> int:
-    names = [None] if options.activation is None else options.activation.split(",")
+    names = options.activation.split(",") if options.activation is not None else []
     prepared = prepare(
         Experiment(
             data=options.data,
             network=options.network,
-            activation=names[0],
+            activation=names[0] if names else None,
             likelihood=options.likelihood,
             initialisation=options.initialisation,
             seed=options.seed,
@@ -110,7 +110,7 @@ def _case(options: argparse.Namespace) -> int:
         raise ValueError(f"--cases {N}, expected 1 to {len(X)}: {prepared.dataset.name} has so many training cases")
     case = Case(
         network,
-        INITIALISATIONS[prepared.experiment.initialisation](network, options.seed),
+        INITIALISATIONS[str(prepared.experiment.initialisation)](network, options.seed),
         arrays.namespace(X).reshape(X[:N], (N, *network.input)),
         Y[:N],
         gamma=options.gamma,
