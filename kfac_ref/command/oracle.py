@@ -77,6 +77,11 @@ def register(commands: Any, network: Callable[[str], networks.Wanted]) -> None:
     judge.add_argument("theirs", type=Path, metavar="THEIRS.npz")
     judge.add_argument("--case", required=True, type=Path, metavar="CASE.npz")
     judge.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    judge.add_argument(
+        "--explain",
+        action="store_true",
+        help="for what differs, add the formula that theirs computes, the right one and its section in the paper",
+    )
     for parser in (case, of, judge):
         parser.set_defaults(option_names=re.findall(r"--[\w-]+", parser.format_usage()))
 
@@ -165,7 +170,10 @@ def table(found: Truth) -> str:
 def _check(options: argparse.Namespace) -> int:
     report = check(options.theirs, load_case(options.case))
     if options.json:
-        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        said = report.as_dict() | ({"explain": report.explain()} if options.explain else {})
+        print(json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print(report)
+        if options.explain:
+            print(f"\n{report.explain()}")
     return 0 if report.matches else 1

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from kfac_ref.curvature import block_diagonal, kronecker, kronecker_fisher
-from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
+from kfac_ref.oracle import block_slips, expressions, fits, monte_carlo, sampling
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.layouts import Order, orders
 from kfac_ref.oracle.references import FISHERS, SHARINGS, References, dear
@@ -168,6 +168,15 @@ def _at_a_glance(theirs: np.ndarray, matrix: np.ndarray, index: np.ndarray) -> f
     some = matrix[index[rows]][:, index]
     fit = fits.regress(theirs[rows], [some, np.eye(n)[rows]]) or fits.regress(theirs[rows], [some])
     return np.inf if fit is None else fit[1]
+
+
+def explain_slips(theirs: np.ndarray, layer: int | None, references: References) -> list[Explanation]:
+    """Explanations by slips of a layer's Fisher block, or of the whole Fisher."""
+    if layer is None:
+        layers, ways = list(range(1, references.layers + 1)), list(_whole_orders(references))
+    else:
+        layers, ways = [layer], orders(references.d(layer), references.n(layer), references.bias(layer))
+    return block_slips.explain_block_slips(theirs, layers, ways, references)
 
 
 def explain_sampled(theirs: np.ndarray, layer: int | None, references: References) -> Explanation | None:

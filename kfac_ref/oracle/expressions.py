@@ -156,12 +156,12 @@ def hinted(scales: list[Expression], hints: Collection[float], symbols: Symbols)
     ]
 
 
-def over_samples(samples: int) -> list[Expression]:
+def over_samples(samples: int, cost: float = 1.7) -> list[Expression]:
     """Scales of a mean over samples done wrongly: the sum, or divided once too often, or by a wrong power."""
     return [
-        Expression("S", float(samples), 1.7),
-        Expression("1/sqrt(S)", samples**-0.5, 1.7),
-        Expression("1/S", 1 / samples, 1.7),
+        Expression("S", float(samples), cost),
+        Expression("1/sqrt(S)", samples**-0.5, cost),
+        Expression("1/S", 1 / samples, cost),
     ]
 
 

@@ -96,9 +96,9 @@ class RecordedNetwork(Network):
         object.__setattr__(self, "_outputs", outputs)
 
     @property
-    def outputs(self) -> int:  # type: ignore[override]
+    def outputs(self) -> int:
         """C, of all positions together."""
-        return self._outputs  # type: ignore[attr-defined, no-any-return]
+        return self._outputs  # type: ignore[attr-defined]
 
     @property
     def output(self) -> Shape:
@@ -106,7 +106,7 @@ class RecordedNetwork(Network):
         return (self.outputs,) if positions == 1 else (positions, self.outputs // positions)
 
     @property
-    def fully_connected(self) -> bool:  # type: ignore[override]
+    def fully_connected(self) -> bool:
         """No: only some of its layers are known."""
         return False
 

@@ -30,6 +30,7 @@ def explain_sampled(
     references: References,
     starts: Mapping[str, float],
     hints: Collection[float],
+    told: Collection[int] = (),
     sharings: Collection[str] = ("expand",),
 ) -> dict[str, Explanation]:
     """Those of the G that are Monte-Carlo estimates, explained: of the kind of `sharings` that explains most of them.
@@ -38,7 +39,7 @@ def explain_sampled(
     """
     best: dict[str, Explanation] = {}
     for sharing in sharings:
-        found = explain_shared(theirs, references, starts, hints, sharing)
+        found = explain_shared(theirs, references, starts, hints, told, sharing)
         if _believed(found) > _believed(best):
             best = found
         if len(best) == len(theirs) and all(e.expression is not None for e in best.values()):
@@ -51,7 +52,12 @@ def _believed(found: Mapping[str, Explanation]) -> tuple[int, int]:
 
 
 def explain_shared(
-    theirs: Quantities, references: References, starts: Mapping[str, float], hints: Collection[float], sharing: str
+    theirs: Quantities,
+    references: References,
+    starts: Mapping[str, float],
+    hints: Collection[float],
+    told: Collection[int],
+    sharing: str,
 ) -> dict[str, Explanation]:
     """Those of the G that are Monte-Carlo estimates, explained.
 
@@ -60,6 +66,7 @@ def explain_shared(
     theirs : (layer, matrix) by name
     starts : the weights, where known, that running averages still give to an identity that they started from
     hints : scales that other quantities make likely
+    told : numbers of samples that they tell of
     sharing : which factors they are of, of layers with T > 1 locations
     """
     # one pass gives all of them: where one is no second moment, the others are of no samples either
@@ -70,17 +77,17 @@ def explain_shared(
     if not open_ or numbers * references.cases * references.network.outputs > LARGEST:
         return {}
     if not starts:
-        return _Search(open_, references, hints, sharing).found()
+        return _Search(open_, references, hints, told, sharing).found()
     bare = {}
     for name, (layer, M) in open_.items():
         weight = starts.get(name, 0.0)
         bare[name] = layer, ((M - weight * np.eye(len(M))) / (1 - weight)).astype(M.dtype)
-    found = _Search(bare, references, hints, sharing).found()
+    found = _Search(bare, references, hints, told, sharing).found()
     averaged = {
         name: replace(e, start="identity", history=expressions.decay_of(starts[name], 1e-6)) if name in starts else e
         for name, e in found.items()
     }
-    return averaged or _Search(open_, references, hints, sharing).found()
+    return averaged or _Search(open_, references, hints, told, sharing).found()
 
 
 def is_moment(M: np.ndarray) -> bool:
@@ -101,8 +108,15 @@ class _Search:
     """All G together first, as one pass with sampled targets gives all of them; then those of weights and those of
     biases, then one by one, and the small ones beside those that were recognised."""
 
-    def __init__(self, theirs: Quantities, references: References, hints: Collection[float], sharing: str) -> None:
-        self.theirs, self.references, self.sharing = theirs, references, sharing
+    def __init__(
+        self,
+        theirs: Quantities,
+        references: References,
+        hints: Collection[float],
+        told: Collection[int],
+        sharing: str,
+    ) -> None:
+        self.theirs, self.references, self.told, self.sharing = theirs, references, told, sharing
         self.names = list(theirs)
         self.hints = list(hints)
         self.rounding = max(fits.rounding(M) for _, M in theirs.values())
@@ -165,6 +179,7 @@ class _Search:
             self.rounding,
             [(known or {}).get(name) for name in names],
             margin,
+            self.told,
         )
         if sampled is None:
             return {}

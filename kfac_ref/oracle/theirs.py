@@ -174,7 +174,8 @@ def _fitting(where: str, name: str, kind: str, layer: int, case: AnyCase) -> tup
     if kind in ("A", "G"):
         # swapped, either may have the size of the other
         own = f"({n + 1}, {n + 1}), or ({n}, {n}) without the bias" if kind == "A" else f"({d}, {d})"
-        return [(k, k) for k in (n + 1, n, d)], own
+        # or an A may be of the layer's output, by mistake
+        return [(k, k) for k in (n + 1, n, d, *([d + 1] if kind == "A" else []))], own
     if kind == "G_bias":
         return [(d, d)], f"({d}, {d})"
     if kind == "block":

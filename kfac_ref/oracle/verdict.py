@@ -41,6 +41,12 @@ class Explanation:
     """Of Monte-Carlo: the standard error of the scale, relative."""
     matrix: str | None = None
     """Which matrix, where there is a choice: "Fisher block", "Kronecker product", …"""
+    place: str | None = None
+    """Where its vectors were taken, in place of where they should be; None where they should be, as the next two."""
+    order: str | None = None
+    """What was done to it in another order, or besides; with an inverse, `scale` is that of the matrix inverted."""
+    cases: str | None = None
+    """Which cases it was taken over, in place of all."""
     bias: str | None = None
     """last, first, separate or absent."""
     layout: str | None = None
@@ -51,6 +57,10 @@ class Explanation:
     damping: str | None = None
     damping_values: tuple[float, ...] = ()
     """What was added to the diagonals, as found."""
+    added: float | None = None
+    """Of weight decay: what θ was multiplied by before it was added."""
+    together: bool = False
+    """Whether it was found of all layers together, so that more numbers than this quantity's tell its scale."""
     notes: tuple[str, ...] = ()
     """What else differs from the project's conventions."""
     cost: float = 0.0
@@ -83,6 +93,7 @@ class Explanation:
     def words(self, part: bool = False) -> str:
         """The convention, in a few words; `part`: of weights or biases alone, where the bias has its place by name."""
         parts = [self.fisher_words(), self.sharing_words(), self.matrix or ""]
+        parts += [self.place or "", self.order or "", self.cases or ""]
         if self.scale is not None and not (self.expression == "1" and self.start is None):
             parts.append(self.scale_words())
         if self.start:
@@ -123,6 +134,8 @@ class Verdict:
     """What explains the numbers; None if nothing does."""
     closest: Explanation | None = None
     """If nothing fits: what comes closest."""
+    layer: int | None = None
+    """Of which layer it is, as its name was read."""
 
     @property
     def verdict(self) -> str:
@@ -187,6 +200,13 @@ class Report:
     """Two lines."""
     about: str = ""
     """The case, in a line."""
+    formulas: str = ""
+    """What `explain` says."""
+
+    def explain(self) -> str:
+        """For each quantity that does not match: the formula that theirs computes, the right one with its section in
+        the paper, and where it is known what to change."""
+        return self.formulas
 
     @property
     def matches(self) -> bool:

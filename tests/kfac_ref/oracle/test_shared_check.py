@@ -240,7 +240,7 @@ def test_numbers_that_nothing_explains():
         for i in range(1, 4):
             for name, M in zip("AG", shared_numbers.factors(case, i, SHARINGS[k % 3]), strict=True):
                 noise = rng.standard_normal(M.shape)
-                size = (1e-3, 1e-2, 0.05)[k % 3] * np.linalg.norm(M) / np.linalg.norm(noise)
+                size = (1e-6, 1e-4, 2e-3)[k % 3] * np.linalg.norm(M) / np.linalg.norm(noise)
                 theirs[f"{name}_{i}"] = M + size * (noise + noise.T) / 2
         for name, v in check(theirs, case).as_dict()["quantities"].items():
             assert v["verdict"] == "no-match" or len(theirs[name]) < 3, (name, v["convention"])
