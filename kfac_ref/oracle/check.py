@@ -122,6 +122,7 @@ class _Check:
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
         self._slips(separate)
+        self._of_one_kind()
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
         open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == self.references.d(layer)}
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
@@ -138,6 +139,20 @@ class _Check:
             # a root of the number of samples on each factor
             named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
             self.chosen |= named
+
+    def _of_one_kind(self) -> None:
+        """Where the outputs have positions, a G that may be of the kind of its layer's A is: what looks like a T that
+        neither factor carries is a loss that is a mean over positions."""
+        if self.references.network.likelihood.positions == 1:
+            return
+        A = {layer: e for name, (layer, _) in self._of("A").items() if (e := self.chosen[name]) is not None}
+        for name, (layer, _) in self._of("G", "G_bias").items():
+            e, a = self.chosen[name], A.get(layer)
+            if e is None or a is None or None in (e.sharing, a.sharing) or e.sharing == a.sharing:
+                continue
+            same = [x for x in self.found[name] if x.fits and x.sharing == a.sharing and x.fisher == e.fisher]
+            named = [x for x in same if x.expression is not None]
+            self.chosen[name] = min(named, key=lambda x: x.cost, default=e)
 
     def _slips(self, separate: bool) -> None:
         """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large
@@ -186,7 +201,11 @@ class _Check:
         if all(self.references.locations(i) == 1 for i in range(1, self.references.layers + 1)):
             return ["expand"]
         said = [e.sharing for name in self._of("A") if (e := self.chosen[name]) is not None and e.sharing]
-        return sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
+        known = sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
+        if said and self.references.network.likelihood.positions > 1:
+            # the same estimates but for T, which may be that of a loss that is a mean over positions
+            known.remove("kfc" if said.count("expand") >= said.count("kfc") else "expand")
+        return known
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""

@@ -73,6 +73,22 @@ def factors(case: CapturedCase, i: int, sharing: str, fisher: str = "exact") -> 
     return A / N * factor, G / N / factor
 
 
+def positions_together(case: CapturedCase, i: int, sharing: str) -> np.ndarray:
+    """G of derivatives of Σ_r B_r z_r, positions added up before the outer product; B = diag(√p) − p √pᵀ of classes."""
+    g, R = case.layers[i - 1].g, case.positions
+    total = 0.0
+    for n, z in enumerate(case.z):
+        roots = []
+        for part in z.reshape(R, -1):
+            mean, F = moments(case.likelihood, part)
+            root = np.diag(np.sqrt(mean)) - np.outer(mean, np.sqrt(mean))
+            roots.append(root if case.likelihood == "categorical" else np.sqrt(F))
+        for column in np.concatenate(roots).T:
+            Ds = np.tensordot(column, g[:, n], 1)
+            total = total + (np.outer(Ds.sum(0), Ds.sum(0)) if sharing == "reduce" else Ds.T @ Ds)
+    return total / case.cases
+
+
 def block(case: CapturedCase, i: int, fisher: str = "exact") -> np.ndarray:
     """F_ii of layer i, from ∂z/∂vec(W) of each case."""
     a, g, F = rows(case, i), case.layers[i - 1].g, output_fishers(case, fisher)

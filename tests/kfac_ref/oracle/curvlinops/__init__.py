@@ -1,6 +1,6 @@
 """What curvlinops 3.0.1 says of six networks with shared weights, small and larger; `record.py` made the files.
 
-NAME.npz: `settings`, a string of JSON, with the description of the network and `outputs`, the names of what was run (the
+NAME.npz: `settings`, a string of JSON, with the network's description and `outputs`, the names of what was run (the
 loss's reduction, the Fisher, how weights are shared); `X`, `Y`, `W_i`; `A_expand_i` and `A_reduce_i`, which depend on
 nothing else; and `G_i` (outputs, d, d), in the order of `outputs`. All is float64.
 """
@@ -46,7 +46,9 @@ def read(name: str) -> tuple[Case, list[Output]]:
     outputs = []
     for k, made in enumerate(settings["outputs"]):
         reduction, fisher, sharing = made.split()
-        theirs = {f"A_{i}": arrays[f"A_{sharing}_{i}"] for i in layers} | {f"G_{i}": arrays[f"G_{i}"][k] for i in layers}
+        theirs = {f"A_{i}": arrays[f"A_{sharing}_{i}"] for i in layers} | {
+            f"G_{i}": arrays[f"G_{i}"][k] for i in layers
+        }
         outputs.append(Output(reduction, fisher, sharing, theirs))
     return case, outputs
 

@@ -1,5 +1,5 @@
-"""Makes the files of this folder: `python -m tests.kfac_ref.oracle.curvlinops.record`, with the Python of an environment
-that has PyTorch 2.13 and curvlinops 3.0.1."""
+"""Makes the files of this folder, with the Python of an environment that has PyTorch 2.13 and curvlinops 3.0.1:
+`python -m tests.kfac_ref.oracle.curvlinops.record`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autodiff.network import Network, described
 from kfac_ref.data.npz_file import write_archive
 from tests.kfac_ref.oracle.curvlinops import FOLDER
 
-CASES = {"small": 5, "large": 31}
+CASES = {"small": 9, "large": 31}
 SAMPLES = {"type-2": 1, "empirical": 1, "mc": 1}
 LOSSES = {"categorical": nn.CrossEntropyLoss, "bernoulli": nn.BCEWithLogitsLoss, "gaussian": nn.MSELoss}
 
