@@ -35,6 +35,8 @@ from kfac_ref.oracle.whole_checks import Joint
 Explanations = dict[str, list[Explanation]]
 NEARER = 1.5
 """How many times farther than from the expectations of another kind of factors estimates may be from their own."""
+MIXED = 1.0
+"""How far-fetched it is that A and G of a layer are factors of two kinds."""
 FARTHER = 20.0
 """How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
 in one layout is no estimate in another."""
@@ -141,18 +143,23 @@ class _Check:
             self.chosen |= named
 
     def _of_one_kind(self) -> None:
-        """Where the outputs have positions, a G that may be of the kind of its layer's A is: what looks like a T that
-        neither factor carries is a loss that is a mean over positions."""
-        if self.references.network.likelihood.positions == 1:
-            return
-        A = {layer: e for name, (layer, _) in self._of("A").items() if (e := self.chosen[name]) is not None}
+        """Let G be of the kind of its layer's A where both fit: a scale of all layers, or that of a loss that is a mean
+        over positions, is likelier than a T that both factors carry, or neither does."""
+        positions = self.references.network.likelihood.positions > 1
+        A = {layer: e.sharing for name, (layer, _) in self._of("A").items() if (e := self.chosen[name]) is not None}
+        others: Explanations = {}
         for name, (layer, _) in self._of("G", "G_bias").items():
-            e, a = self.chosen[name], A.get(layer)
-            if e is None or a is None or None in (e.sharing, a.sharing) or e.sharing == a.sharing:
+            e, kind = self.chosen[name], A.get(layer)
+            if e is None or None in (e.sharing, kind) or e.sharing == kind:
                 continue
-            same = [x for x in self.found[name] if x.fits and x.sharing == a.sharing and x.fisher == e.fisher]
-            named = [x for x in same if x.expression is not None]
-            self.chosen[name] = min(named, key=lambda x: x.cost, default=e)
+            same = [x for x in self.found[name] if x.fits and (x.sharing, x.fisher) == (kind, e.fisher)]
+            likely = [
+                x for x in same if x.expression and x.cost < e.cost + MIXED and (positions or "T" not in x.expression)
+            ]
+            others[name] = sorted(likely, key=lambda x: x.cost)[:1]
+        alike = all(others.values()) and len({x.expression for (x,) in others.values()}) == 1
+        if alike or positions:
+            self.chosen |= {name: x[0] for name, x in others.items() if x}
 
     def _slips(self, separate: bool) -> None:
         """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large

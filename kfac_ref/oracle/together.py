@@ -9,8 +9,8 @@ from kfac_ref.oracle.references import SHARINGS, References
 
 
 def positions_together(layer: int, references: References) -> Iterator[Candidate]:
-    """G of the derivatives of Σ_r B_r z_r, B_r B_rᵀ being the Fisher of position r's outputs: positions, although they are
-    independent, are added before the outer product."""
+    """G of the derivatives of Σ_r B_r z_r, B_r B_rᵀ being the Fisher of position r's outputs: positions, although
+    they are independent, are added before the outer product."""
     R = references.network.likelihood.positions
     if R == 1 or not references.kronecker(layer):
         return

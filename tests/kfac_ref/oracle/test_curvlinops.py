@@ -71,7 +71,7 @@ def graded():
             if (o.reduction, o.fisher, o.sharing) == (output.reduction, "type-2", "expand")
         )
         scale = ratio(exact.theirs["G_1"], factor(layers, "G_1", "expand", "exact"))
-        for which in (case, layers):
+        for which in (case, layers) if "small" in file else (layers,):
             verdicts = check(output.theirs, which).as_dict()["quantities"]
             for name, v in verdicts.items():
                 found.append((file, output, which is layers, name, v, grade(name, v, output, layers, scale)))
@@ -99,4 +99,5 @@ def test_nearly_all_are_named_right(graded, captured):
             outputs.setdefault((file, o.reduction, o.fisher, o.sharing), set()).add(g)
     counts = Counter("right" if grades == {"right"} else "not" for grades in outputs.values())
     print(counts, told(graded, "unnamed"), sep="\n")
-    assert len(outputs) == 144 and counts["right"] >= LEAST_RIGHT * len(outputs), told(graded, "unnamed")
+    assert len(outputs) == (144 if captured else 72)
+    assert counts["right"] >= LEAST_RIGHT * len(outputs), told(graded, "unnamed")
