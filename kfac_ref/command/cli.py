@@ -189,7 +189,7 @@ def _parser() -> Parser:
     plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
     plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
     model_commands.register(commands)
-    oracle_commands.register(commands, _sizes)
+    oracle_commands.register(commands, _network)
     return parser
 
 
@@ -216,13 +216,6 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
             types: dict[str, Any] = {"float": float, "int": int, "str": str, "int | None": _count_or_none}
             option |= {"type": types[str(f.type)], "metavar": "NAME" if f.type == "str" else "N"}
         group.add_argument(f"--{name.replace('_', '-')}", help=meaning, **option)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split("-"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'"{text}" is not sizes joined by "-", as in 256-64-256') from None
 
 
 def _network(words: str) -> networks.Wanted:
