@@ -35,6 +35,8 @@ from kfac_ref.oracle.whole_checks import Joint
 Explanations = dict[str, list[Explanation]]
 NEARER = 1.5
 """How many times farther than from the expectations of another kind of factors estimates may be from their own."""
+MIXED = 1.0
+"""How far-fetched it is that A and G of a layer are factors of two kinds."""
 FARTHER = 20.0
 """How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
 in one layout is no estimate in another."""
@@ -122,6 +124,7 @@ class _Check:
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
         self._slips(separate)
+        self._of_one_kind()
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
         open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == self.references.d(layer)}
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
@@ -140,6 +143,25 @@ class _Check:
             # a root of the number of samples on each factor
             named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
             self.chosen |= named
+
+    def _of_one_kind(self) -> None:
+        """Let G be of the kind of its layer's A where both fit: a scale of all layers, or that of a loss that is a mean
+        over positions, is likelier than a T that both factors carry, or neither does."""
+        positions = self.references.network.likelihood.positions > 1
+        A = {layer: e.sharing for name, (layer, _) in self._of("A").items() if (e := self.chosen[name]) is not None}
+        others: Explanations = {}
+        for name, (layer, _) in self._of("G", "G_bias").items():
+            e, kind = self.chosen[name], A.get(layer)
+            if e is None or None in (e.sharing, kind) or e.sharing == kind:
+                continue
+            same = [x for x in self.found[name] if x.fits and (x.sharing, x.fisher) == (kind, e.fisher)]
+            likely = [
+                x for x in same if x.expression and x.cost < e.cost + MIXED and (positions or "T" not in x.expression)
+            ]
+            others[name] = sorted(likely, key=lambda x: x.cost)[:1]
+        alike = all(others.values()) and len({x.expression for (x,) in others.values()}) == 1
+        if alike or positions:
+            self.chosen |= {name: x[0] for name, x in others.items() if x}
 
     def _slips(self, separate: bool) -> None:
         """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large
@@ -188,7 +210,11 @@ class _Check:
         if all(self.references.locations(i) == 1 for i in range(1, self.references.layers + 1)):
             return ["expand"]
         said = [e.sharing for name in self._of("A") if (e := self.chosen[name]) is not None and e.sharing]
-        return sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
+        known = sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
+        if said and self.references.network.likelihood.positions > 1:
+            # the same estimates but for T, which may be that of a loss that is a mean over positions
+            known.remove("kfc" if said.count("expand") >= said.count("kfc") else "expand")
+        return known
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""

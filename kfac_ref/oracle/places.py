@@ -167,7 +167,7 @@ def by_inputs(references: References) -> np.ndarray:
 def _slopes(references: References, layer: int) -> np.ndarray:
     """φ_i′(s_i), (N, d_i)."""
     phi = references.network.activations[layer - 1]
-    _, saved = phi.value(preactivations(references, layer)[0] / _roots(references)[:, None])
+    _, saved = phi.value(references.rows(layer)[:, 0] @ references.case.parameters[layer - 1].T)
     return phi.pull(saved, np.ones((references.cases, references.network.sizes[layer])))
 
 
