@@ -378,4 +378,4 @@ def _mixture(A: str | None, G: str | None) -> str | None:
     if (A, G) == ("expand", "kfc"):
         return "neither A nor G carries T: their product is F's divided by T"
     names = {"kfc": "KFC's", "expand": "KFAC-expand's", "reduce": "KFAC-reduce's"}
-    return f"A is {names[str(A)]} and G {names[str(G)]}"
+    return f"of mixed kinds (A {names[str(A)]}, G {names[str(G)]})"
