@@ -17,7 +17,7 @@ from autodiff import arrays
 from autodiff.arrays import Array, namespace
 from autodiff.network import Parameters
 from autodiff.passes import ForwardPass
-from kfac_ref.curvature import cotangents, kronecker
+from kfac_ref.curvature import cotangents
 from kfac_ref.curvature.factors import Factors
 
 
@@ -85,11 +85,14 @@ def solve(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float) -> P
 
 
 def _scale(basis: Eigenbasis, d: Sequence[Array], V: Parameters) -> Parameters:
-    """U diag(d) Uᵀ vec(V) as matrices: U_G [(U_Gᵀ V U_A) ⊙ d] U_Aᵀ."""
+    """U diag(d) Uᵀ vec(V) as matrices: U_G [(U_Gᵀ V U_A) ⊙ d] U_Aᵀ; V_i (…, d_i, d_{i−1}+1)."""
     scaled = []
     for U_A, U_G, d_i, v in zip(basis.U_A, basis.U_G, d, V, strict=True):
         if U_A is None:
-            scaled.append(kronecker.unvec(U_G @ ((U_G.T @ kronecker.vec(v)) * d_i), v.shape))
+            xp, turn = namespace(v), namespace(v).matrix_transpose
+            rows = xp.reshape(turn(v), (*v.shape[:-2], -1))  # vec(V), stacked as rows
+            rows = ((rows @ U_G) * d_i) @ U_G.T
+            scaled.append(turn(xp.reshape(rows, (*v.shape[:-2], v.shape[-1], v.shape[-2]))))
         else:
             scaled.append(U_G @ ((U_G.T @ v @ U_A) * d_i) @ U_A.T)
     return scaled
