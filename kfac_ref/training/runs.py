@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ from kfac_ref.baselines import SGD, SGDState
 from kfac_ref.data.files import write_text
 from kfac_ref.optimizer import Diverged
 from kfac_ref.training import checkpoints, loop, models
-from kfac_ref.training.experiment import Experiment, Prepared, network_of
+from kfac_ref.training.experiment import Experiment, Prepared, network_of, prepare
 from kfac_ref.training.stopping import Patience
 
 SETTINGS, METRICS, CHECKPOINT = "settings.json", "metrics.jsonl", "checkpoint.npz"
@@ -267,8 +267,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 def resume(folder: Path, prepared: Prepared) -> Run:
     """The run in `folder`, as it was at its last checkpoint. ValueError if that is missing, damaged or another's, or if
     the data are not those that the run began with."""
-    if prepared.dataset.crc32() != _settings(folder).get("data_crc32"):
-        raise ValueError(f'"{prepared.experiment.data}" does not hold the data that the run in {folder} began with')
+    _require_same_data(folder, prepared)
     path = folder / CHECKPOINT
     if not path.is_file():
         raise ValueError(f"{folder} holds no checkpoint: there is no {CHECKPOINT} in it")
@@ -278,6 +277,20 @@ def resume(folder: Path, prepared: Prepared) -> Run:
     lines = [line for line in read_metrics(folder) if line["k"] <= state.k]
     write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
     return Run(folder, prepared, state, seconds)
+
+
+def prepare_again(folder: Path, backend: str = "numpy") -> Prepared:
+    """What the run in `folder` was of, its data read again. ValueError if there is no run, or its data are not there as
+    they were."""
+    experiment, _ = read_settings(folder)
+    prepared = prepare(replace(experiment, backend=backend))
+    _require_same_data(folder, prepared)
+    return prepared
+
+
+def _require_same_data(folder: Path, prepared: Prepared) -> None:
+    if prepared.dataset.crc32() != _settings(folder).get("data_crc32"):
+        raise ValueError(f'"{prepared.experiment.data}" does not hold the data that the run in {folder} began with')
 
 
 def load(path: str | Path, backend: str = "numpy") -> models.Model:
