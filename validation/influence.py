@@ -52,14 +52,22 @@ def problem(cases: int, queries: int) -> tuple[Network, np.ndarray, np.ndarray, 
     return network, small(data.X[:cases]), Y[:cases], small(data.X_test[:queries]), Y_test[:queries]
 
 
-def minimum(network: Network, X: np.ndarray, Y: np.ndarray, weights: np.ndarray, start: Parameters) -> Parameters:
-    """The parameters at which ∇h is 0 but for rounding; ArithmeticError if Newton's method does not come there."""
-    theta = [W.copy() for W in start]
+def minimum(
+    network: Network, X: np.ndarray, Y: np.ndarray, start: Parameters, without: int | None = None
+) -> Parameters:
+    """The parameters at which ∇h is 0 but for rounding; ArithmeticError if Newton's method does not come there.
+
+    A case that is left out has the weight 0 in a sum over cases that is divided by N as before, so that η keeps its
+    share: it is the minimum with the mean over the others and ηN/(N−1).
+    """
+    theta, weights, eta = [W.copy() for W in start], np.ones(len(X)), ETA
+    if without is not None:
+        weights[without], eta = 0.0, ETA * len(X) / (len(X) - 1)
     for _ in range(NEWTON):
         forward_pass = ForwardPass(network, theta, X, weights=weights)
-        _, gradient = loss_and_gradient(forward_pass, Y, ETA)
+        _, gradient = loss_and_gradient(forward_pass, Y, eta)
         H = fisher.dense(forward_pass)
-        step = np.linalg.solve(H + ETA * np.eye(len(H)), kronecker.flatten(gradient))
+        step = np.linalg.solve(H + eta * np.eye(len(H)), kronecker.flatten(gradient))
         theta = [W - d for W, d in zip(theta, kronecker.unflatten(step, network.shapes), strict=True)]
         if np.abs(step).max() < 1e-12:
             return theta
@@ -69,18 +77,12 @@ def minimum(network: Network, X: np.ndarray, Y: np.ndarray, weights: np.ndarray,
 def left_out(
     network: Network, X: np.ndarray, Y: np.ndarray, theta: Parameters, Xq: np.ndarray, Yq: np.ndarray
 ) -> np.ndarray:
-    """What leaving out each training case adds to the queries' losses, (Q, N), by training again.
-
-    The case has the weight 0 in a sum that is divided by N as before, so that η keeps its share.
-    """
+    """What leaving out each training case adds to the queries' losses, (Q, N), by training again."""
     N, nll = len(X), network.likelihood.nll
     before = nll(forward(network, theta, Xq).z, Yq)
     changes = np.empty((len(Xq), N))
     for n in range(N):
-        # the mean over N−1 cases and η N/(N−1) have the same minimum as the sum over them, over N, and η
-        weights = np.ones(N)
-        weights[n] = 1e-12
-        changes[:, n] = nll(forward(network, minimum(network, X, Y, weights, theta), Xq).z, Yq) - before
+        changes[:, n] = nll(forward(network, minimum(network, X, Y, theta, n), Xq).z, Yq) - before
     return changes
 
 
@@ -89,7 +91,7 @@ def table(
 ) -> list[dict[str, float | str]]:
     """For each matrix in the place of the Hessian, how its scores agree with `left_out`."""
     N, start = len(X), [np.zeros(shape) for shape in network.shapes]
-    theta = minimum(network, X, Y, np.ones(N), start)
+    theta = minimum(network, X, Y, start)
     truth = left_out(network, X, Y, theta, Xq, Yq)
     scores = {
         "EKFAC": Influence(network, theta, X, Y, ETA).on(Xq, Yq)[0],

@@ -28,6 +28,10 @@ METHODS = {"kfac": ("K-FAC, trust region", "#1f5fa8"), "adam": ("Adam", "#d1601f
 """What they are called in the picture, and their colours."""
 REPORTED = (0, 1, 2, 3, 4)
 """Seeds."""
+QUICK = 8192
+"""Steps, with --quick."""
+MEASURED = 32_768
+"""Steps of the run along which divergences are measured."""
 Runs = dict[tuple[str, str], list[dict[str, Any]]]
 """By task and method, one for each seed."""
 
@@ -57,11 +61,11 @@ def _made(work: Work, tasks: Sequence[str]) -> dict[str, Any]:
             bar.set_description(f"{task}, {method}")
             chosen[task, method], rows = tuned(work, task, method)
             costs += rows
-            steps, seeds = (8192, REPORTED[:2]) if work.quick else (TASKS[task].steps, REPORTED)
+            steps, seeds = (QUICK, REPORTED[:2]) if work.quick else (TASKS[task].steps, REPORTED)
             found[task, method] = [run(work, task, method, chosen[task, method], seed, steps) for seed in seeds]
     figure, curves = _draw(found, tasks)
     summary = _summary(found, chosen, tasks)
-    length = 4096 if work.quick else 32_768
+    length = QUICK // 2 if work.quick else MEASURED
     made = [row for task in tasks for row in _divergences(work, task, chosen[task, "kfac"], length)]
     caption = (
         f"{ENVIRONMENTS} environments side by side, {len(next(iter(found.values())))} seeds, medians and quartiles. "
