@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autodiff import arrays
+from autodiff import arrays, objective
 from autodiff.arrays import inner, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient, require_sound
-from autodiff.passes import ForwardPass
 from kfac_ref import optimizer
 from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, fisher, kronecker, quadratic
@@ -88,7 +87,7 @@ class SGD:
         s, k = self.settings, state.k + 1
         mu = momentum(k, s.mu_max)
         ahead = [W + mu * v for W, v in zip(state.parameters, state.velocity, strict=True)]
-        forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size, batch.weights)
+        forward_pass = batch.forward_pass(self.network, ahead, s.chunk_size)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
         velocity = [mu * v - s.learning_rate * g for v, g in zip(state.velocity, gradient, strict=True)]
         parameters = [W + v for W, v in zip(state.parameters, velocity, strict=True)]
@@ -99,8 +98,9 @@ class SGD:
             what = "the step" if np.isfinite(h) else "the objective h"
             found = squared_norm if np.isfinite(h) else h
             raise Diverged(f"iteration {k}: {what} is {found}; a smaller learning_rate than {s.learning_rate:g} helps")
-        constant_ = self.network.likelihood.constant(self.network.outputs)
-        record = SGDRecord(k, batch.X.shape[0], h + constant_, error, mu, math.sqrt(squared_norm))
+        record = SGDRecord(
+            k, batch.X.shape[0], h + objective.constant(forward_pass), error, mu, math.sqrt(squared_norm)
+        )
         return SGDState(k, parameters, velocity, state.seed), record
 
 
@@ -160,7 +160,7 @@ class NaturalGradient:
         """
         check_input(self.network, state.parameters, batch)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights)
+        forward_pass = batch.forward_pass(self.network, state.parameters, s.chunk_size)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
 
         # Δ, and M along it
@@ -189,11 +189,10 @@ class NaturalGradient:
             rho = optimizer.measured_ratio(self.network, parameters, batch, s, float(h), model.change)
             lam = damping.adjust_lambda(lam, rho, s.omega**s.T1)
         gamma = math.sqrt(lam + s.eta)
-        constant_ = self.network.likelihood.constant(self.network.outputs)
         return State(k, parameters, parameters, lam, gamma, state.seed, delta=delta), Record(
             k=k,
             m=m,
-            h=float(h) + constant_,
+            h=float(h) + objective.constant(forward_pass),
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from autodiff.arrays import Array
 from autodiff.network import Network, Parameters
-from autodiff.objective import check_weights
+from autodiff.objective import check_lengths, check_weights
+from autodiff.passes import CHUNK_SIZE, ForwardPass
 
 
 class Batch(NamedTuple):
@@ -19,14 +22,22 @@ class Batch(NamedTuple):
     """(m, d_ℓ)."""
     weights: Array | None = None
     """(m,), ≥ 0: the cases' shares of all means, which are Σ w_n(·) / Σ w_n over the cases used; None: equal ones."""
+    lengths: np.ndarray | None = None
+    """(m,), whole numbers on the host from 1 to T: how many steps each sequence of X (m, T, d) has, the others being
+    padding, which is never seen; None: T."""
+
+    def forward_pass(self, network: Network, parameters: Parameters, chunk_size: int = CHUNK_SIZE) -> ForwardPass:
+        """Of the batch, with its weights and lengths."""
+        return ForwardPass(network, parameters, self.X, chunk_size, self.weights, self.lengths)
 
 
 def check_input(network: Network, parameters: Parameters, batch: Batch, *parts: float) -> None:
     """TypeError unless `batch` has X and Y, arrays like the parameters; ValueError unless all shapes fit, and weights
-    are ≥ 0 and not all 0, nor those of the first ⌈τm⌉ cases for any τ in `parts`."""
+    are ≥ 0 and not all 0, lengths from 1 to T, nor those of the first ⌈τm⌉ cases for any τ in `parts`."""
     if not all(hasattr(batch, name) for name in Batch._fields):
         raise TypeError(f"batch is a {type(batch).__name__}, expected a kfac_ref.Batch(X, Y)")
     network.check_parameters(parameters)
     network.check_batch(batch.X, batch.Y, parameters[0])
+    check_lengths(batch.lengths, network, batch.X.shape[0])
     m = batch.X.shape[0]
     check_weights(batch.weights, m, parameters[0], *(math.ceil(tau * m) for tau in parts))

@@ -9,7 +9,7 @@ import numpy as np
 
 from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
-from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
+from autodiff.objective import constant, loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
 from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, factors, implicit_factors, inverses, quadratic, targets
@@ -98,6 +98,10 @@ class KFAC:
     def __init__(self, network: Network, settings: Settings | None = None) -> None:
         self.network = network
         self.settings = Settings() if settings is None else settings
+        if self.settings.time != "independent" and not any(map(self.settings.kinds.lagged, network.weighted)):
+            raise ValueError(
+                f"time {self.settings.time} is for recurrent layers of several steps; the network {network} has none"
+            )
 
     def init(self, parameters: Parameters, seed: int = 0) -> State:
         """The state before the first iteration; γ = sqrt(λ₀+η). ValueError if `parameters` do not fit the network."""
@@ -112,7 +116,8 @@ class KFAC:
         ----------
         state : State
         batch : Batch
-            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters; optionally weights (m,).
+            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters; optionally weights and
+            lengths, (m,).
         sampled : array (⌈τ₁m⌉, d_ℓ), optional
             Targets for the factors, instead of drawing them from the model.
 
@@ -129,7 +134,7 @@ class KFAC:
         """
         check_input(self.network, state.parameters, batch, self.settings.tau1, self.settings.tau2)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights)
+        forward_pass = batch.forward_pass(self.network, state.parameters, s.chunk_size)
 
         # 1. the gradient
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
@@ -184,11 +189,10 @@ class KFAC:
             factors=running,
             inverse=inverses[best],
         )
-        constant = self.network.likelihood.constant(self.network.outputs)
         return state, Record(
             k=k,
             m=m,
-            h=float(h) + constant,
+            h=float(h) + constant(forward_pass),
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,
@@ -238,7 +242,7 @@ class KFAC:
 
     def _invert(self, running: Factors, gamma: float) -> tuple[Inverse, Array]:
         damped = damping.factorise(running, gamma, self.settings.pi_norm)
-        return inverses.invert(running, damped, self.settings.tridiagonal), damped.pivots
+        return inverses.invert(running, damped, self.settings.tridiagonal, self.settings.time), damped.pivots
 
     def _average(self, state: State, parameters: Parameters) -> Parameters:
         """§13: θ̄ ← ξθ̄ + (1−ξ)θ, counted from `average_from`; before that θ̄ is θ."""
@@ -258,7 +262,7 @@ def measured_ratio(
     network: Network, parameters: Parameters, batch: Batch, settings: CommonSettings, before: float, model_change: float
 ) -> float:
     """ρ of the step to `parameters` from where h was `before`, on the same mini-batch (§6.5)."""
-    after = loss(ForwardPass(network, parameters, batch.X, settings.chunk_size, batch.weights), batch.Y, settings.eta)
+    after = loss(batch.forward_pass(network, parameters, settings.chunk_size), batch.Y, settings.eta)
     return reduction_ratio(before, float(read_scalars(after.h)[0]), model_change)
 
 

@@ -16,6 +16,7 @@ from autodiff.initialisation import INITIALISATIONS
 from autodiff.network import Network
 from autodiff.passes import forward
 from kfac_ref.data import datasets
+from kfac_ref.oracle.captured import load_case
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.check import check
 from kfac_ref.oracle.truth import Truth, truth
@@ -66,6 +67,11 @@ def register(commands: Any, sizes: Callable[[str], tuple[int, ...]]) -> None:
     judge.add_argument("theirs", type=Path, metavar="THEIRS.npz")
     judge.add_argument("--case", required=True, type=Path, metavar="CASE.npz")
     judge.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    judge.add_argument(
+        "--explain",
+        action="store_true",
+        help="for what differs, add the formula that theirs computes, the right one and its section in the paper",
+    )
     for parser in (case, of, judge):
         parser.set_defaults(option_names=re.findall(r"--[\w-]+", parser.format_usage()))
 
@@ -121,7 +127,7 @@ def _case(options: argparse.Namespace) -> int:
 def _truth(options: argparse.Namespace) -> int:
     if options.out.resolve() == options.case.resolve():
         raise ValueError(f"--out is the case itself: {options.out}")
-    case = Case.load(options.case)
+    case = load_case(options.case)
     found = truth(case)
     found.save(options.out)
     print(f"{options.out}: {case.network}, {case.cases} cases\n{table(found)}")
@@ -152,9 +158,12 @@ def table(found: Truth) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    report = check(options.theirs, Case.load(options.case))
+    report = check(options.theirs, load_case(options.case))
     if options.json:
-        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        said = report.as_dict() | ({"explain": report.explain()} if options.explain else {})
+        print(json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print(report)
+        if options.explain:
+            print(f"\n{report.explain()}")
     return 0 if report.matches else 1

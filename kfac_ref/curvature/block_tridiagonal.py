@@ -56,7 +56,7 @@ def invert(factors: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
     reduced = [_low_rank(A, G) for A, G in zip(cross_A, cross_G, strict=True)]
     cross, own, following = cross_A + cross_G, damped.A[:-1] + damped.G[:-1], damped.A[1:] + damped.G[1:]
     sizes = [x.shape[0] for x in cross]
-    sides = side_by_side(_eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
+    sides = side_by_side(eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
     sides_A, sides_G = sides[: len(layers)], sides[len(layers) :]
     return BlockTridiagonalInverse(
         [Psi for Psi, _ in sides_A],
@@ -72,8 +72,15 @@ def _low_rank(cross_A: Array, cross_G: Array) -> bool:
     return min(q, q_) * min(p, p_) <= REDUCED * p * q
 
 
-def _eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
-    """Ψ = X M⁻¹, and the layer's factor with ΨMΨᵀ; X is Ā_{i−1,i} or G_{i,i+1}, and there are roots of the inverses."""
+def eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
+    """Ψ = X M⁻¹, and the pencil of a factor and ΨMΨᵀ (App. B), X being Ā_{i−1,i} or G_{i,i+1}.
+
+    Parameters
+    ----------
+    cross : X.
+    R_next, R : inverse square roots of M and of the factor, RᵀR being the inverse.
+    reduced : as of `kronecker.pencil`.
+    """
     Psi, half = _regress(cross, R_next)
     return Psi, kronecker.pencil(R, half, reduced)
 

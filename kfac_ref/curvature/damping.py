@@ -45,14 +45,14 @@ def shifts(factors: Factors, gamma: float, norm: str = "trace") -> dict[int, tup
 def damp(factors: Factors, gamma: float, norm: str = "trace") -> Factors:
     """Factored Tikhonov: Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, the other blocks as they are (§6.3).
 
-    Full blocks of layers without rows get γ² I, which stands for (λ+η) I.
+    Full blocks of layers without rows get γ² I, which stands for (λ+η) I. Factors one step apart stay as they are.
     """
     A, G = dict(factors.A), dict(factors.G)
     for i, (a, g) in shifts(factors, gamma, norm).items():
         A[i - 1, i - 1] = arrays.add_to_diagonal(A[i - 1, i - 1], a)
         G[i, i] = arrays.add_to_diagonal(G[i, i], g)
     full = {index: arrays.add_to_diagonal(block, gamma**2) for index, block in factors.full.items()}
-    return Factors(A, G, full=full)
+    return Factors(A, G, full=full, lagged=factors.lagged)
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,33 @@
 """F₀⁻¹ of any network: F̆'s or F̂'s, put together from those of its parts (§4.2, §4.3).
 
 F̂'s chain links layers i and i+1 that both have one row for each case. At any other boundary Ψ_{i,i+1} is 0, and the
-chain starts anew: with no link at all F̂ is F̆. Layers without rows have full blocks. A fully connected network is one
-part.
+chain starts anew: with no link at all F̂ is F̆. Layers without rows have full blocks; recurrent layers for which
+correlations over time are wanted have blocks of their own kind. A fully connected network is one part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from autodiff.names import closest
 from autodiff.network import Parameters
-from kfac_ref.curvature import block_diagonal, block_tridiagonal
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, recurrent
 from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.curvature.damping import DampedFactors
-from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.factors import TIMES, Factors
 from kfac_ref.curvature.full_block import FullBlockInverse
+from kfac_ref.curvature.recurrent import StationaryInverse, SymmetricInverse
+
+Part = BlockDiagonalInverse | BlockTridiagonalInverse | FullBlockInverse | SymmetricInverse | StationaryInverse
 
 
 @dataclass(frozen=True)
 class PartitionedInverse:
     """Inverses of parts of the layers, in their order."""
 
-    parts: list[BlockDiagonalInverse | BlockTridiagonalInverse | FullBlockInverse]
+    parts: list[Part]
     layers: list[int]
     """How many layers each part has."""
 
@@ -39,18 +43,27 @@ Inverse = BlockDiagonalInverse | BlockTridiagonalInverse | PartitionedInverse
 """F₀⁻¹ for one γ, with `apply`."""
 
 
-def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool) -> Inverse:
-    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ from factors and the factorised damped ones."""
-    if not factors.full and not tridiagonal:
+def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool, time: str = "independent") -> Inverse:
+    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ from factors and the factorised damped ones; of recurrent layers as `time`, one of
+    `factors.TIMES`, has it. ValueError unless that is the first, or there are factors one step apart."""
+    closest(time, TIMES, "way to treat time")
+    if time == "independent":
+        factors = replace(factors, lagged={})
+    elif not factors.lagged:
+        raise ValueError(f"time {time} needs factors one step apart, of a recurrent layer and Kinds(time={time!r})")
+    alone = {i for i, _ in (*factors.full, *factors.lagged)}
+    if not alone and not tridiagonal:
         return block_diagonal.invert(damped)
-    runs = list(_runs(factors, tridiagonal))
-    if len(runs) == 1 and not factors.full:
+    runs = list(_runs(factors, tridiagonal, alone))
+    if len(runs) == 1 and not alone:
         return block_tridiagonal.invert(factors, damped)
-    parts: list[BlockDiagonalInverse | BlockTridiagonalInverse | FullBlockInverse] = []
+    parts: list[Part] = []
     for first, last in runs:
         part = damped.part(first, last)
         if (first, first) in factors.full:
             parts.append(FullBlockInverse(part.G[0]))
+        elif (first, first) in factors.lagged:
+            parts.append(recurrent.invert(part.A[0], part.G[0], factors.lagged[first, first], time))
         elif tridiagonal and last > first:
             parts.append(block_tridiagonal.invert(factors.part(first, last), part))
         else:
@@ -58,11 +71,11 @@ def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool) -> Invers
     return PartitionedInverse(parts, [last - first + 1 for first, last in runs])
 
 
-def _runs(factors: Factors, tridiagonal: bool) -> Iterator[tuple[int, int]]:
-    """First and last layer of each part."""
+def _runs(factors: Factors, tridiagonal: bool, alone: set[int]) -> Iterator[tuple[int, int]]:
+    """First and last layer of each part; those `alone` are parts of their own."""
     first = 1
     for i in range(1, factors.layers + 1):
-        ends = {(i, i), (i + 1, i + 1)} & set(factors.full)
+        ends = {i, i + 1} & alone
         linked = (i, i + 1) in factors.G if tridiagonal else not ends
         if i == factors.layers or not linked:
             yield first, i

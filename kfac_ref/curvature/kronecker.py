@@ -85,6 +85,11 @@ def pencil(R: Array, H: Array, reduced: bool = False) -> Pencil:
     return Pencil(full.K * namespace(full.s).sqrt(arrays.positive_part(full.s)), full.s, R.T @ R)
 
 
+def symmetric_pencil(R: Array, C: Array) -> Pencil:
+    """K = RᵀE and s, with RCRᵀ = E diag(s) Eᵀ, of A⁻¹ = RᵀR and a symmetric C, which may be indefinite."""
+    return _full_pencil(R, R @ C @ R.T)
+
+
 def _full_pencil(R: Array, RCR: Array) -> Pencil:
     s, E = arrays.eigh(RCR)
     return Pencil(R.T @ E, s)
@@ -122,7 +127,7 @@ def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: 
     C, D : symmetric, of the shapes of A and B.
     sign, clip : as of `pair_inverse`.
     """
-    return pair_inverse(_full_pencil(R_A, R_A @ C @ R_A.T), _full_pencil(R_B, R_B @ D @ R_B.T), sign, clip)
+    return pair_inverse(symmetric_pencil(R_A, C), symmetric_pencil(R_B, D), sign, clip)
 
 
 def pair_inverse(first: Pencil, second: Pencil, sign: int, clip: bool = False) -> PairInverse:

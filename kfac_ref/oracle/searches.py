@@ -15,6 +15,7 @@ import numpy as np
 from kfac_ref.oracle import expressions, fits
 from kfac_ref.oracle.damping_rules import Rule, alike, of_unknown_strength, scalar
 from kfac_ref.oracle.expressions import Expression
+from kfac_ref.oracle.pi_slips import named_pi
 from kfac_ref.oracle.trials import Trial, said, tried
 from kfac_ref.oracle.verdict import Explanation
 
@@ -168,7 +169,8 @@ def _named(trial: Trial, rule: Rule, found: _Found, off: float) -> Iterator[Expl
         for known in trial.known_rules(e_A.value, e_G.value):
             if known.text != "none" and alike(known, rule, 3 * off):
                 yield scaled(_scaled_factors(trial, known, e_A, e_G), e_A.value * e_G.value)
-    own = scaled(said(trial.says, trial.pair, rule), 1.0)
+    pi = named_pi(trial.pair, rule.A, rule.G, trial.references.dampings(), off)
+    own = scaled(said(trial.says, trial.pair, pi or rule), 1.0)
     # a strength and a scale that are both unheard of would explain too much
     if own.expression is not None or trial.U.size >= 20:
         yield own
