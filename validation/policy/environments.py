@@ -28,9 +28,9 @@ class Task:
 
 
 TASKS = {
-    "cartpole": Task("CartPole-v1", actions=2, steps=131_072, solved=475.0),
-    "acrobot": Task("Acrobot-v1", actions=3, steps=131_072),
-    "pendulum": Task("Pendulum-v1", actions=0, steps=131_072, scale=0.1, spread=1.0),
+    "cartpole": Task("CartPole-v1", actions=2, steps=98_304, solved=475.0),
+    "acrobot": Task("Acrobot-v1", actions=3, steps=65_536),
+    "pendulum": Task("Pendulum-v1", actions=0, steps=98_304, scale=0.1, spread=1.0),
 }
 
 
