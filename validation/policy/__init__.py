@@ -71,7 +71,7 @@ def _made(work: Work, tasks: Sequence[str]) -> dict[str, Any]:
         f"{ENVIRONMENTS} environments side by side, {len(next(iter(found.values())))} seeds, medians and quartiles. "
         "Returns are means over fresh episodes with the policy as it stands, actions drawn from it, "
         f"{EPISODES['CartPole-v1']} of CartPole and 20 of the others; steps are those of training. "
-        f"Tuned on other seeds, {FIRST} and for the best {FINALISTS} settings {len(SEEDS)} of CartPole, one of the others: "
+        f"Tuned on other seeds: on CartPole {FIRST}, and {len(SEEDS)} for the best {FINALISTS} settings, else one. "
         + "; ".join(f"{task} {method}: {_said(c)}" for (task, method), c in chosen.items())
         + "."
     )

@@ -15,7 +15,7 @@ from validation.work import Work
 SEEDS = (100, 101, 102, 103, 104)
 """What is reported is of others."""
 FIRST, FINALISTS = 2, 2
-"""All settings are tried on so many of SEEDS, and the best so many then on the rest too, where a task is to be solved."""
+"""Where a task is to be solved, all settings are tried on so many of SEEDS, and the best so many on the rest too."""
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "kfac": {"horizon": (8, 32), "delta": (0.01, 0.03), "gamma": (0.01, 0.03), "critic_delta": (0.01,)},
     "adam": {"horizon": (8, 32), "rate": (3e-3, 1e-2), "critic_rate": (1e-3, 3e-3)},
@@ -49,8 +49,8 @@ def run(work: Work, task: str, method: str, constants: Mapping[str, float], seed
 
 
 def cost(task: str, found: Mapping[str, Any], steps: int) -> float:
-    """What is to be small: the steps until the task is solved, `steps` where it never is; for a task that counts as
-    solved at no return, minus the mean return of all evaluations."""
+    """What is to be small: the steps until the task is solved, twice all `steps` where it never is; for a task that
+    counts as solved at no return, minus the mean return of all evaluations."""
     level = TASKS[task].solved
     if level is None:
         return -float(np.mean(found["returns"]))
