@@ -139,9 +139,8 @@ class Influence:
         network.check_batch(X, Y, parameters[0])
         self.training = ForwardPass(network, parameters, X, chunk_size)
         self.Y = Y
-        given = {"exact": None, "empirical": Y}
-        which = _drawn(self.training, seed) if fisher == "sampled" else given[fisher]
-        self.curvature = fit(self.training, which, damping, diagonal, kinds)
+        of_fisher = {"exact": lambda: None, "sampled": lambda: _drawn(self.training, seed), "empirical": lambda: Y}
+        self.curvature = fit(self.training, of_fisher[fisher](), damping, diagonal, kinds)
 
     def on(self, X: Array, Y: Array) -> Array:
         """s(q, n) for queries X (Q, d_0), Y (Q, d_ℓ): (ℓ, Q, N), by layers; its sum over the first axis is the whole.
@@ -151,7 +150,8 @@ class Influence:
         training = self.training
         network, parameters = training.network, training.parameters
         network.check_batch(X, Y, parameters[0])
-        queries = ForwardPass(network, parameters, X, training.chunk_size).limited(self._at_once)
+        at_once = ENTRIES // sum(d * p for d, p in network.shapes)  # queries, of each of which a gradient is held
+        queries = ForwardPass(network, parameters, X, training.chunk_size).limited(at_once)
         xp, by_query = namespace(X), []
         for activities, g in _backward(queries, Y):
             Q = activities.z.shape[0]
@@ -169,7 +169,7 @@ class Influence:
         """s(n, n) of the training cases, (ℓ, N), by layers: how much each would lose if it were left out."""
         network, basis = self.training.network, self.curvature.basis
         xp, parts = namespace(self.Y), []
-        for seen, g in _backward(self.training.limited(self._at_once), self.Y):
+        for seen, g in _backward(self.training.limited(self._cases_at_once(1)), self.Y):
             by_layer = []
             for i, damped in enumerate(self.curvature.damped, start=1):
                 U_A, U_G = basis.U_A[i - 1], basis.U_G[i - 1]
@@ -184,16 +184,11 @@ class Influence:
             parts.append(xp.stack(by_layer))
         return xp.concat(parts, axis=-1)
 
-    @property
-    def _at_once(self) -> int:
-        """Cases of which a gradient may be held."""
-        return max(ENTRIES // sum(d * p for d, p in self.training.network.shapes), 1)
-
     def _cases_at_once(self, queries: int) -> int:
         """Training cases of which what `_products` makes may be held: P_q ā, or 𝒟W itself."""
         network = self.training.network
         shapes = enumerate(network.shapes, start=1)
-        return max(ENTRIES // max(queries * d if network.has_one_row(i) else d * p for i, (d, p) in shapes), 1)
+        return ENTRIES // max(queries * d if network.has_one_row(i) else d * p for i, (d, p) in shapes)
 
 
 def _products(network: Network, seen: Activities, g: Sequence[Array], i: int, P: Array) -> Array:

@@ -110,11 +110,14 @@ def _influence(options: argparse.Namespace) -> int:
     scores = to_numpy(xp.sum(found.on(asked, truth), axis=0)).astype(np.float64)
     losses = to_numpy(model.network.likelihood.nll(forward(model.network, model.parameters, asked).z, truth))
     answers = []
-    for k, x, y, loss, row in zip(options.query, queries, to_numpy(truth), losses, scores, strict=True):
+    # numbers as they were before they were standardised
+    undo = model.preparation.outcomes.undo if model.preparation.outcomes is not None else lambda y: y
+    targets = to_numpy(undo(truth))
+    for k, x, y, loss, row in zip(options.query, queries, targets, losses, scores, strict=True):
         changes = row / row.shape[0]
         about = _about(model, y, to_numpy(model.mean(x))[0])
         answers.append(Answer(k, about, float(loss), changes, np.argsort(-changes, kind="stable")))
-    said = {n: _name(model, to_numpy(data.Y[n, ...])) for a in answers for n in _shown(a, options.top)}
+    said = {n: _name(model, to_numpy(undo(data.Y[n : n + 1, ...]))[0]) for a in answers for n in _shown(a, options.top)}
     kind = "test case" if held_out else "training case"
     for answer in answers:
         print(_table(answer, kind, options.top, said))
