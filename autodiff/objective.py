@@ -1,18 +1,19 @@
 """The objective h(θ) = mean over cases of L(y, f(x, θ)) + (η/2)‖θ‖², its gradient, and the reconstruction error.
 
 Where the forward pass has weights w, all means over cases are Σ w_n(·) / Σ w_n. Where it has lengths of sequences, and
-the network outputs at each step, L is the sum over the steps that a case has.
+the network outputs at each step, L is the sum over the steps that a case has. Where it has a share of a batch, values
+are its summands, and (η/2)‖θ‖² is to be had from one process alone: the others pass η = 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from autodiff.arrays import Array, inner, namespace, read_scalars, require_alike, to_numpy
+from autodiff.arrays import Array, device, inner, namespace, read_scalars, require_alike, to_numpy
 from autodiff.likelihoods import TOLERANCE, Likelihood
 from autodiff.network import Network, Parameters
 from autodiff.passes import CHUNK_SIZE, Activities, ForwardPass
@@ -52,13 +53,11 @@ def _loss(
     forward_pass: ForwardPass, Y: Array, eta: float, visit: Callable[[slice, Activities, Array, Array], None]
 ) -> Loss:
     xp = namespace(Y)
-    likelihood, m = forward_pass.network.likelihood, forward_pass.cases
+    likelihood, m = forward_pass.network.likelihood, forward_pass.total(dtype=xp.float64)
     w = forward_pass.weights
-    if w is not None:
-        m = xp.sum(w, dtype=xp.float64)
     parameters = forward_pass.parameters
     Y, excess, padding = _without_padding(forward_pass, Y)
-    h, error = 0.5 * eta * inner(parameters, parameters), 0.0
+    h, error = 0.5 * eta * inner(parameters, parameters), xp.zeros((), dtype=xp.float64, device=device(Y))
     for rows, activities in forward_pass.chunks():
         y = Y[rows, :]
         Dz = likelihood.derivative(activities.z, y)
@@ -81,7 +80,7 @@ def _without_padding(forward_pass: ForwardPass, Y: Array) -> tuple[Array, Array,
     are from the likelihood's range elsewhere; and how many such steps each case has, (m,), or None."""
     likelihood = forward_pass.network.likelihood
     mask = forward_pass.mask(slice(None)) if len(forward_pass.network.output) == 2 else None
-    if mask is None:
+    if mask is None or Y.shape[0] == 0:
         return Y, likelihood.excess(Y), None
     xp = namespace(Y)
     steps, mask = xp.reshape(Y, (*mask.shape, -1)), mask[:, :, None]
@@ -98,8 +97,7 @@ def constant(forward_pass: ForwardPass) -> float:
     value = network.likelihood.constant(network.outputs)
     if forward_pass.lengths is None or len(network.output) == 1 or not value:
         return value
-    (steps,) = read_scalars(forward_pass.mean_of_cases(forward_pass.lengths))
-    return value * float(steps) / network.output[0]
+    return value * float(forward_pass.mean_length()) / network.output[0]
 
 
 def require_finite(X: Array, Y: Array) -> None:
@@ -110,21 +108,30 @@ def require_finite(X: Array, Y: Array) -> None:
             raise ValueError(f"{name}{place.tolist()} is {host[tuple(place)]}, expected finite numbers")
 
 
-def check_weights(weights: Array | None, cases: int, like: Array, *parts: int) -> None:
+def check_weights(weights: Array | None, cases: int, like: Array, *parts: int, share: bool = False) -> None:
     """TypeError unless weights of cases are None or an array like `like`; ValueError unless they are (cases,), finite,
-    ≥ 0, and not all 0, nor those of the first n cases for any n in `parts`. It brings their sums to the host."""
+    ≥ 0, and, but for a share's, not all 0, nor those of the first n cases for any n in `parts`. It brings their sums to
+    the host."""
     if weights is None:
         return
     require_alike(weights, like, "weights")
     if tuple(weights.shape) != (cases,):
         raise ValueError(f"weights has shape {tuple(weights.shape)}, expected {(cases,)}: one for each case")
+    if cases == 0:
+        return
     xp, counts = namespace(weights), (cases, *parts)
     least, *sums = read_scalars(xp.min(weights), *(xp.sum(weights[:n]) for n in counts))
     if not (least >= 0 and np.isfinite(sums[0])):
         host = to_numpy(weights)
         n = int(np.argmin(np.isfinite(host) & (host >= 0)))
         raise ValueError(f"weights[{n}] is {host[n]}, expected finite numbers ≥ 0, with a finite sum")
-    for n, total in zip(counts, sums, strict=True):
+    if not share:
+        check_totals(dict(zip(counts, sums, strict=True)), cases)
+
+
+def check_totals(totals: Mapping[int, Any], cases: int) -> None:
+    """ValueError unless the sums of the weights of the first n of so many cases, by n, are > 0."""
+    for n, total in totals.items():
         if not total > 0:
             which = "all" if n == cases else f"those of the first {n} cases, of which curvature is the mean,"
             raise ValueError(f"weights: {which} are 0, expected a positive one among them")

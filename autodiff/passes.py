@@ -15,6 +15,7 @@ import numpy as np
 from autodiff.arrays import Array, from_numpy, namespace
 from autodiff.layers import Closing, Layer, Opening, Tape
 from autodiff.network import Network, Parameters
+from autodiff.share import Share
 
 CHUNK_SIZE = 5000
 """Cases worked through at once."""
@@ -156,6 +157,9 @@ class ForwardPass:
     With `lengths` (m,), whole numbers on the host, sequences (m, T, d) have so many steps, from 1 to T, and padding
     behind them: all that is computed is what each case at its own length gives. What the padding holds, of X, of
     targets at each step, is of no matter, so long as it is finite.
+
+    With a `share`, X is one process's part of a batch. Cases are counted as in the whole batch then, and what would be
+    a mean over cases is this part's summand: the mean is the sum over all processes.
     """
 
     def __init__(
@@ -166,25 +170,39 @@ class ForwardPass:
         chunk_size: int = CHUNK_SIZE,
         weights: Array | None = None,
         lengths: np.ndarray | None = None,
+        share: Share | None = None,
     ) -> None:
         self.network = network
         self.parameters = parameters
         self.X = X
         self.weights = weights
         self.lengths = lengths
+        self.share = share
         self.chunk_size = max(min(chunk_size, KEPT // network.kept), 1)
         self._whole: Activities | None = None
 
     @property
     def cases(self) -> int:
         """The number of cases in the batch."""
-        return self.X.shape[0]
+        return self.X.shape[0] if self.share is None else self.share.cases
 
-    def total(self, cases: int | None = None) -> Any:
+    def here(self, cases: int) -> int:
+        """How many of the first `cases` cases are in X: all, but with a share."""
+        return cases if self.share is None else self.share.here(cases)
+
+    def of_the_case(self, x: Array) -> Array:
+        """Of numbers for the first cases of the batch, a row each, those for the cases in X."""
+        return x if self.share is None else self.share.part(x)
+
+    def total(self, cases: int | None = None, dtype: Any = None) -> Any:
         """Σ w_n of the first `cases` cases (default: all), what sums over them are divided by; without weights their
         number."""
         cases = self.cases if cases is None else cases
-        return cases if self.weights is None else namespace(self.weights).sum(self.weights[:cases])
+        if self.weights is None:
+            return cases
+        if self.share is not None:
+            return self.share.totals[cases]
+        return namespace(self.weights).sum(self.weights[:cases], dtype=dtype)
 
     def weighted(self, rows: slice, x: Array) -> Array:
         """w_n x_n of these rows, x (…, m, d): for what is summed over cases. Without weights x itself."""
@@ -204,15 +222,23 @@ class ForwardPass:
     def mean_of_cases(self, values: np.ndarray, cases: int | None = None) -> Array:
         """The mean of the first `cases` cases' `values` (m, …), on the host, weighted where there are weights."""
         cases = self.cases if cases is None else cases
-        here = from_numpy(np.asarray(values[:cases], dtype=np.float64), self.X)
+        here = from_numpy(np.asarray(values[: self.here(cases)], dtype=np.float64), self.X)
         if self.weights is None:
-            return namespace(here).mean(here, axis=0)
-        return (self.weights[:cases] @ here) / self.total(cases)
+            return namespace(here).sum(here, axis=0) / cases
+        return (self.weights[: self.here(cases)] @ here) / self.total(cases)
+
+    def mean_length(self, cases: int | None = None) -> Any:
+        """The mean of the first `cases` cases' lengths; with a share, too, that of the whole batch."""
+        cases = self.cases if cases is None else cases
+        assert self.lengths is not None
+        return self.mean_of_cases(self.lengths, cases) if self.share is None else self.share.lengths[cases]
 
     def chunks(self, cases: int | None = None) -> Iterator[tuple[slice, Activities]]:
-        """(rows, activities) for chunk after chunk of the first `cases` cases (default: all)."""
-        cases = self.cases if cases is None else cases
-        if self.cases <= self.chunk_size:
+        """(rows, activities) for chunk after chunk of the first `cases` cases (default: all); rows are those of X."""
+        cases = self.here(self.cases if cases is None else cases)
+        if cases == 0:
+            return
+        if self.X.shape[0] <= self.chunk_size:
             if self._whole is None:
                 self._whole = forward(self.network, self.parameters, self.X, self.mask(slice(None)))
             yield slice(0, cases), self._whole.head(cases)
@@ -223,16 +249,18 @@ class ForwardPass:
 
     def limited(self, chunk_size: int) -> ForwardPass:
         """The same batch in chunks of at most `chunk_size` cases (at least 1); itself where they are no smaller."""
-        if chunk_size >= min(self.cases, self.chunk_size):
+        if chunk_size >= min(self.X.shape[0], self.chunk_size):
             return self
-        return ForwardPass(self.network, self.parameters, self.X, max(chunk_size, 1), self.weights, self.lengths)
+        return ForwardPass(
+            self.network, self.parameters, self.X, max(chunk_size, 1), self.weights, self.lengths, self.share
+        )
 
     @property
     def together(self) -> int:
         """How many tangents or cotangents go through a chunk together, so that none of their arrays, of a number for
         each case and unit or for each parameter, has more than ENTRIES entries (at least 1)."""
         largest = max(
-            min(self.cases, self.chunk_size) * self.network.entries,
+            min(self.X.shape[0], self.chunk_size) * self.network.entries,
             max(rows * columns for rows, columns in self.network.shapes),
         )
         return max(ENTRIES // largest, 1)

@@ -12,7 +12,8 @@ the same one step apart, Ā_1 = (1/T) E[Σ_t ā_t ā_{t−1}ᵀ] and G_1 = E[Σ_
 
 A layer with weights and no rows, as a normalisation, has a small block of F, E[vec(𝒟W) vec(𝒟W)ᵀ], in their place.
 Where the forward pass has weights of cases, all means over cases are weighted. Where it has lengths of sequences, T is
-the expected length in expand, and each case's own in reduce.
+the expected length in expand, and each case's own in reduce. Where it has a share of a batch, they are its summands:
+see `summed`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from autodiff.layers import Layer, Tape
 from autodiff.names import closest
 from autodiff.network import Network
 from autodiff.passes import ForwardPass
+from autodiff.trees import Symmetric
 from kfac_ref.curvature import cotangents
 from kfac_ref.curvature.cotangents import Cotangents
 
@@ -221,6 +223,8 @@ def _second_moments(
     full: Blocks = {}
     A_1: Blocks = {}
     G_1: Blocks = {}
+    if forward_pass.here(cases) == 0:
+        return _nothing(forward_pass, pairs, kinds)
     for rows, activities in forward_pass.chunks(cases):
         weighted = activities.weighted()
         for i, j in pairs:
@@ -256,12 +260,29 @@ def _second_moments(
     return Factors(A, G, full=full, lagged=lagged)
 
 
+def _nothing(forward_pass: ForwardPass, pairs: list[tuple[int, int]], kinds: Kinds) -> Factors:
+    """Blocks of 0: the summand of a process that has none of the cases."""
+    network, like, found = forward_pass.network, forward_pass.X, Factors({}, {})
+
+    def zeros(*shape: int) -> Array:
+        return namespace(like).zeros(shape, dtype=like.dtype, device=device(like))
+
+    for i, j in pairs:
+        (d, p), (d_, p_), layer = network.shapes[i - 1], network.shapes[j - 1], network.weighted[i - 1]
+        if not layer.kronecker:
+            found.full[i, i] = zeros(d * p, d * p)
+            continue
+        found.A[i - 1, j - 1], found.G[i, j] = zeros(p, p_), zeros(d, d_)
+        if i == j and kinds.lagged(layer):
+            found.lagged[i, i] = Lagged(zeros(p, p), zeros(d, d), zeros(network.input[0]))
+    return found
+
+
 def _expect_length(A: Blocks, A_1: Blocks, forward_pass: ForwardPass, cases: int) -> None:
     """Divide by the expected length where T is divided by, in Ā_0 and Ā_1 of layers on sequences."""
-    assert forward_pass.lengths is not None
     for i, layer in enumerate(forward_pass.network.weighted, start=1):
         if layer.locations > 1 and layer.kronecker:
-            ratio = layer.locations / forward_pass.mean_of_cases(forward_pass.lengths, cases)
+            ratio = layer.locations / forward_pass.mean_length(cases)
             for blocks, index in ((A, (i - 1, i - 1)), (A_1, (i, i))):
                 if index in blocks:
                     blocks[index] = blocks[index] * ratio
@@ -269,10 +290,12 @@ def _expect_length(A: Blocks, A_1: Blocks, forward_pass: ForwardPass, cases: int
 
 def _pairs(forward_pass: ForwardPass, cases: int) -> Array:
     """E[max(T − k, 0)], k = 0 … T − 1, T a case's length."""
-    k = np.arange(forward_pass.network.input[0])
-    if forward_pass.lengths is None:
-        return constant(tuple(map(float, len(k) - k)), forward_pass.X)
-    return forward_pass.mean_of_cases(np.maximum(forward_pass.lengths[:, None] - k, 0), cases)
+    k, lengths = np.arange(forward_pass.network.input[0]), forward_pass.lengths
+    if lengths is None:
+        if forward_pass.share is None:
+            return constant(tuple(map(float, len(k) - k)), forward_pass.X)
+        lengths = np.full(forward_pass.here(cases), len(k))
+    return forward_pass.mean_of_cases(np.maximum(lengths[:, None] - k, 0), cases)
 
 
 def _one_step_apart(layer: Layer, rows: Array, root: Array | None = None) -> Array:
@@ -344,6 +367,24 @@ def _lagged_average(old: Factors, new: Factors, epsilon: float) -> dict[tuple[in
         return Lagged(average(a.A, b.A), average(a.G, b.G), average(a.pairs, b.pairs))
 
     return {index: both(old.lagged[index], x) for index, x in new.lagged.items()}
+
+
+def summed(factors: Factors, add: Callable[[Any], Any]) -> Factors:
+    """The factors of which each process has a summand; `add` sums trees of arrays over processes. What is linear in
+    them, as their running average, may be done before."""
+    parts = (factors.A, factors.G, factors.full)
+    blocks = [{(i, j): Symmetric(x) if i == j else x for (i, j), x in part.items()} for part in parts]
+    *added, lagged = add([*blocks, factors.lagged])
+    A, G, full = ({(i, j): x.matrix if i == j else x for (i, j), x in part.items()} for part in added)
+    return Factors(A, G, full=full, lagged=lagged)
+
+
+def scaled(factors: Factors, scale: float) -> Factors:
+    """scale · factors."""
+    parts = (factors.A, factors.G, factors.full)
+    A, G, full = ({index: scale * x for index, x in part.items()} for part in parts)
+    lagged = {index: Lagged(scale * x.A, scale * x.G, scale * x.pairs) for index, x in factors.lagged.items()}
+    return Factors(A, G, full=full, lagged=lagged)
 
 
 def averaging_weight(k: int, epsilon_max: float) -> float:

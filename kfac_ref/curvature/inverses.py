@@ -7,12 +7,14 @@ correlations over time are wanted have blocks of their own kind. A fully connect
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from autodiff.arrays import Array
 from autodiff.names import closest
 from autodiff.network import Parameters
-from kfac_ref.curvature import block_diagonal, block_tridiagonal, recurrent
+from autodiff.threads import Work, side_by_side
+from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, recurrent
 from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
 from kfac_ref.curvature.damping import DampedFactors
@@ -43,7 +45,31 @@ Inverse = BlockDiagonalInverse | BlockTridiagonalInverse | PartitionedInverse
 """F₀⁻¹ for one γ, with `apply`."""
 
 
-def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool, time: str = "independent") -> Inverse:
+def invert_each(
+    factors: Factors,
+    gammas: Sequence[float],
+    norm: str,
+    tridiagonal: bool,
+    time: str = "independent",
+    work: Work = side_by_side,
+) -> list[tuple[Inverse, Array]]:
+    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ for each γ, and its pivots (see `DampedFactors`); `work` does what is costly."""
+    if not (factors.full or tridiagonal or time != "independent"):
+        return list(block_diagonal.invert_each(factors, gammas, norm, work))
+    found: list[tuple[Inverse, Array]] = []
+    for gamma in gammas:
+        damped = damping.factorise(factors, gamma, norm)
+        found.append((invert(factors, damped, tridiagonal, time, work), damped.pivots))
+    return found
+
+
+def invert(
+    factors: Factors,
+    damped: DampedFactors,
+    tridiagonal: bool,
+    time: str = "independent",
+    work: Work = side_by_side,
+) -> Inverse:
     """F̆⁻¹ or, if tridiagonal, F̂⁻¹ from factors and the factorised damped ones; of recurrent layers as `time`, one of
     `factors.TIMES`, has it. ValueError unless that is the first, or there are factors one step apart."""
     closest(time, TIMES, "way to treat time")
@@ -56,7 +82,7 @@ def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool, time: str
         return block_diagonal.invert(damped)
     runs = list(_runs(factors, tridiagonal, alone))
     if len(runs) == 1 and not alone:
-        return block_tridiagonal.invert(factors, damped)
+        return block_tridiagonal.invert(factors, damped, work)
     parts: list[Part] = []
     for first, last in runs:
         part = damped.part(first, last)
@@ -65,7 +91,7 @@ def invert(factors: Factors, damped: DampedFactors, tridiagonal: bool, time: str
         elif (first, first) in factors.lagged:
             parts.append(recurrent.invert(part.A[0], part.G[0], factors.lagged[first, first], time))
         elif tridiagonal and last > first:
-            parts.append(block_tridiagonal.invert(factors.part(first, last), part))
+            parts.append(block_tridiagonal.invert(factors.part(first, last), part, work))
         else:
             parts.append(block_diagonal.invert(part))
     return PartitionedInverse(parts, [last - first + 1 for first, last in runs])

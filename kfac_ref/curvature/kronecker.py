@@ -75,14 +75,19 @@ def pencil(R: Array, H: Array, reduced: bool = False) -> Pencil:
     If reduced, J = A⁻¹HV and s, with HᵀA⁻¹H = V diag(s) Vᵀ, which is K diag(s)^½ without its columns of 0: an
     eigenproblem of the size of H's shorter side.
     """
+    return Pencil(*diagonalised(R, H, reduced), R.T @ R if reduced else None)
+
+
+def diagonalised(R: Array, H: Array, reduced: bool) -> tuple[Array, Array]:
+    """K, or J, and s of `pencil`: what takes an eigenproblem."""
     Y = R @ H
     if reduced and H.shape[1] < H.shape[0]:
         s, V = arrays.eigh(Y.T @ Y)
-        return Pencil(R.T @ (Y @ V), s, R.T @ R)
+        return R.T @ (Y @ V), s
     full = _full_pencil(R, Y @ Y.T)
     if not reduced:
-        return full
-    return Pencil(full.K * namespace(full.s).sqrt(arrays.positive_part(full.s)), full.s, R.T @ R)
+        return full.K, full.s
+    return full.K * namespace(full.s).sqrt(arrays.positive_part(full.s)), full.s
 
 
 def symmetric_pencil(R: Array, C: Array) -> Pencil:

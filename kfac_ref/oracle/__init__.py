@@ -1,5 +1,6 @@
 """The oracle: the right numbers for a case, and a verdict on somebody else's."""
 
+from kfac_ref.oracle.capture import capture
 from kfac_ref.oracle.captured import CapturedCase, CapturedLayer, load_case
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.check import check
@@ -15,6 +16,7 @@ __all__ = [
     "Truth",
     "Verdict",
     "assert_conforms",
+    "capture",
     "check",
     "load_case",
     "truth",

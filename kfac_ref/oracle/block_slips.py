@@ -3,7 +3,7 @@ other cases, vectors from another place, a Kronecker product of such factors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -48,7 +48,8 @@ def explain_block_slips(
                 continue
             part = rows[..., order.index]
             for choice in _chosen(theirs, part, references.cases):
-                for chosen in of_choice(choice, says, _moments(part), references.cases):
+                of_cases = moment(part, weights=choice.weights)
+                for chosen in of_choice(choice, says, of_cases, references.cases):
                     found += _fitted(theirs, chosen, symbols)
     return found
 
@@ -77,13 +78,8 @@ def _candidates(layers: Sequence[int], references: References) -> Iterator[tuple
         together = moment(_gradients(g.values, a.values))
         yield Candidate(together, replace(says, matrix="Fisher block")), None
         factors = kronecker.dense(moment(a.values), moment(g.values))
-        named = replace(says, matrix="Kronecker product of the factors", cost=says.cost + 0.3)
-        yield Candidate(factors, named), None
-
-
-def _moments(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The moment of the rows as a function of the cases' weights."""
-    return lambda weights: moment(rows, weights=weights)
+        product_of = replace(says, matrix="Kronecker product of the factors", cost=says.cost + 0.3)
+        yield Candidate(factors, product_of), None
 
 
 def _place(a: Rows, g: Rows) -> str:

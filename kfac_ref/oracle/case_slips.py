@@ -19,6 +19,8 @@ NEAR = 50.0
 """How many times what rounding does they may be off for the matrix itself to be looked at."""
 MOST_CASES = 2000
 """Beyond so many cases nothing is looked for."""
+SMALL, LARGER = 64, (100, 128, 200, 250, 256, 500, 512, 1000, 1024)
+"""Sizes of mini-batches whose means may have been averaged."""
 MOST_SHARES = 8
 """Processes that cases may have been dealt out to."""
 
@@ -40,11 +42,12 @@ class Choices:
 
     def __init__(self, cases: int) -> None:
         self.cases = cases
-        # each family: (names of each, how many cases each has, their sums of per-case forms)
         self.windows = list(_windows(cases))
+        self.strides, self.uneven = _strides(cases), _uneven(cases)
+        self.means = np.stack([_means(m, cases) for m in self.uneven]) if self.uneven else None
 
     def nearest(self, target: np.ndarray, forms: np.ndarray, within: float, most: int = 6) -> list[Choice]:
-        """Those whose forms are a multiple of `target` (q,), but for `within` of it; `forms` (N, q) are the cases'."""
+        """Those whose forms are a multiple of `target` (q,) but for `within` of it, `forms` (N, q) being the cases'."""
         N = self.cases
         sums = np.concatenate([np.zeros((1, forms.shape[1])), np.cumsum(forms, axis=0)])
         starts, stops = (np.array([w[k] for w in self.windows]) for k in (0, 1))
@@ -52,21 +55,17 @@ class Choices:
         families += [sums[N] - forms, sums[N] + forms]
         families += [sums[N] + sums[1:N], sums[N] + (sums[N] - sums[N - np.arange(1, N)])]
         families += [sums[N] + np.arange(2, N)[:, None] * forms[-1]]
-        strides = _strides(N)
-        if strides:
-            families.append(np.stack([forms[r::p].sum(0) for p, r in strides]))
-        uneven = _uneven(N)
-        if uneven:
-            families.append(np.stack([_means(m, N) @ forms for m in uneven]))
+        families.append(np.stack([forms[r::p].sum(0) for p, r in self.strides]) if self.strides else forms[:0])
+        families.append(forms[:0] if self.means is None else self.means @ forms)
         found: list[tuple[float, Choice]] = []
         for k, S in enumerate(families):
             off = _off(S, target)
             for j in np.flatnonzero(off <= within)[:most]:
-                found.append((float(off[j]), self._choice(k, int(j), strides, uneven)))
+                found.append((float(off[j]), self._choice(k, int(j))))
         found.sort(key=lambda f: f[1].cost)
         return [c for _, c in found[:most]]
 
-    def _choice(self, family: int, j: int, strides: list[tuple[int, int]], uneven: list[int]) -> Choice:
+    def _choice(self, family: int, j: int) -> Choice:
         N = self.cases
         once = np.ones(N)
         if family == 0:
@@ -89,12 +88,12 @@ class Choices:
         if family == 5:
             once[-1] = j + 3
             return _choice(f"the last case counted {j + 3} times", once, 3.0)
-        if family == 6 and strides:
-            p, r = strides[j]
+        if family == 6:
+            p, r = self.strides[j]
             w = np.zeros(N)
             w[r::p] = 1
             return _choice(f"every {p}th case alone, from case {r + 1} on", w, 3.0)
-        m = uneven[j]
+        m = self.uneven[j]
         text = f"mean of the means of mini-batches of {m}, the last one smaller"
         return Choice(text, _means(m, N), float(N), 2.6)
 
@@ -136,7 +135,7 @@ def _strides(N: int) -> list[tuple[int, int]]:
 
 def _uneven(N: int) -> list[int]:
     """Sizes of mini-batches of which the last one is smaller."""
-    return [m for m in range(2, N) if N % m]
+    return [m for m in range(2, N) if N % m and (m <= SMALL or m in LARGER)]
 
 
 def _means(m: int, N: int) -> np.ndarray:

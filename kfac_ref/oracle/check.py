@@ -35,6 +35,8 @@ from kfac_ref.oracle.whole_checks import Joint
 Explanations = dict[str, list[Explanation]]
 NEARER = 1.5
 """How many times farther than from the expectations of another kind of factors estimates may be from their own."""
+MIXED = 1.0
+"""How far-fetched it is that A and G of a layer are factors of two kinds."""
 FARTHER = 20.0
 """How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
 in one layout is no estimate in another."""
@@ -122,6 +124,7 @@ class _Check:
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
         self._slips(separate)
+        self._of_one_kind()
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
         open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == self.references.d(layer)}
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
@@ -131,6 +134,8 @@ class _Check:
         sampled = sampled_factors.explain_sampled(
             open_, self.references, self._starts(open_), self._hints(), set(told.values()), self._sharings()
         )
+        if not sampled:
+            sampled = sampled_factors.explain_behind(open_, self.references, self._hints(), set(told.values()))
         if not self._near_their_own(sampled):
             return
         self.chosen |= sampled
@@ -138,6 +143,25 @@ class _Check:
             # a root of the number of samples on each factor
             named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
             self.chosen |= named
+
+    def _of_one_kind(self) -> None:
+        """Let G be of the kind of its layer's A where both fit: a scale of all layers, or that of a loss that is a mean
+        over positions, is likelier than a T that both factors carry, or neither does."""
+        positions = self.references.network.likelihood.positions > 1
+        A = {layer: e.sharing for name, (layer, _) in self._of("A").items() if (e := self.chosen[name]) is not None}
+        others: Explanations = {}
+        for name, (layer, _) in self._of("G", "G_bias").items():
+            e, kind = self.chosen[name], A.get(layer)
+            if e is None or None in (e.sharing, kind) or e.sharing == kind:
+                continue
+            same = [x for x in self.found[name] if x.fits and (x.sharing, x.fisher) == (kind, e.fisher)]
+            likely = [
+                x for x in same if x.expression and x.cost < e.cost + MIXED and (positions or "T" not in x.expression)
+            ]
+            others[name] = sorted(likely, key=lambda x: x.cost)[:1]
+        alike = all(others.values()) and len({x.expression for (x,) in others.values()}) == 1
+        if alike or positions:
+            self.chosen |= {name: x[0] for name, x in others.items() if x}
 
     def _slips(self, separate: bool) -> None:
         """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large
@@ -186,7 +210,11 @@ class _Check:
         if all(self.references.locations(i) == 1 for i in range(1, self.references.layers + 1)):
             return ["expand"]
         said = [e.sharing for name in self._of("A") if (e := self.chosen[name]) is not None and e.sharing]
-        return sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
+        known = sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
+        if said and self.references.network.likelihood.positions > 1:
+            # the same estimates but for T, which may be that of a loss that is a mean over positions
+            known.remove("kfc" if said.count("expand") >= said.count("kfc") else "expand")
+        return known
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""
@@ -272,24 +300,33 @@ class _Check:
                 self.found[name] += more
         self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
         if any(hook_slips.open_to(self.chosen[name]) for name in whole | weights | biases):
-            self._preconditioned_together(whole)
+            self._preconditioned_together()
             self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
 
-    def _preconditioned_together(self, whole: Mapping[str, tuple[int, np.ndarray]]) -> None:
-        """Slips that all layers have in common."""
-        if not all(self.references.network.has_one_row(layer) for layer, _ in whole.values()):
-            return
+    def _preconditioned_together(self) -> None:
+        """Slips that all layers have in common; of weights and biases as well as of whole layers."""
         ways: dict[tuple[str | None, str | None], dict[int, Arrangement]] = {}
-        for layer, x in whole.values():
-            for a in self.references.arrangements(x, layer):
-                ways.setdefault((a.bias, a.layout), {})[layer] = a
-        alike = [way for way in ways.values() if len(way) == len(whole)]
-        if not alike:
+        members: dict[int, list[str]] = {}
+        given = self._of("preconditioned", "preconditioned_weight")
+        if not all(self.references.network.has_one_row(layer) for layer, _ in given.values()):
             return
-        tolerance = max(fits.rounding(x) for _, x in whole.values())
-        found = damping_slips.explain_together(alike, self.references, tolerance, {})
-        for name, (layer, _) in whole.items():
-            self.found[name] += found[layer]
+        for name, (layer, x) in given.items():
+            part, bias = self.kinds[name].partition("_")[2], f"preconditioned_bias_{layer}"
+            members[layer] = [name]
+            for a in self.references.arrangements(x, layer, part):
+                ways.setdefault((a.bias, a.layout), {})[layer] = a
+                if part and bias in self.arrays:
+                    members[layer] = [name, bias]
+                    both = np.hstack([a.matrix, self.arrays[bias].astype(np.float64).reshape(-1, 1)])
+                    ways.setdefault(("last", a.layout), {})[layer] = replace(a, matrix=both, bias="last")
+        alike = [way for way in ways.values() if len(way) == len(members)]
+        if alike:
+            names = [name for together in members.values() for name in together]
+            tolerance = max(fits.rounding(self.arrays[name]) for name in names)
+            found = damping_slips.explain_together(alike, self.references, tolerance)
+            for layer, together in members.items():
+                for name in together:
+                    self.found[name] += [e for e in found[layer] if e.bias != "separate" or name == together[0]]
 
     def _explain_preconditioned(
         self, x: np.ndarray, layer: int, part: str = "", readings: Sequence[Arrangement] | None = None
@@ -341,4 +378,4 @@ def _mixture(A: str | None, G: str | None) -> str | None:
     if (A, G) == ("expand", "kfc"):
         return "neither A nor G carries T: their product is F's divided by T"
     names = {"kfc": "KFC's", "expand": "KFAC-expand's", "reduce": "KFAC-reduce's"}
-    return f"A is {names[str(A)]} and G {names[str(G)]}"
+    return f"of mixed kinds (A {names[str(A)]}, G {names[str(G)]})"

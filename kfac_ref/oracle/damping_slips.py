@@ -62,7 +62,7 @@ ADDED = (
 
 
 def explain_together(
-    ways: Sequence[Readings], references: References, tolerance: float, own: Mapping[int, tuple[np.ndarray, np.ndarray]]
+    ways: Sequence[Readings], references: References, tolerance: float
 ) -> dict[int, list[Explanation]]:
     """Explanations that fit, by layer.
 
@@ -70,12 +70,11 @@ def explain_together(
     ----------
     ways : the ways in which all layers can be read alike
     tolerance : what rounding may have done
-    own : by layer, their own A, in the project's layout, and G
     """
     found: dict[int, list[Explanation]] = {i: [] for way in ways for i in way}
     for way in ways:
         columns = {i: a.matrix.shape[1] for i, a in way.items()}
-        for factors in _factors(references, columns, own):
+        for factors in _factors(references, columns):
             for i, more in _Together(way, factors, references, tolerance).found().items():
                 found[i] += more
     return found
@@ -94,10 +93,18 @@ class _Together:
         self.some = [np.ix_(np.argsort(-s.max(1))[:FEW], np.argsort(-s.max(0))[:FEW]) for s in strong]
         everything = references.dampings()
         self.network = network_pis([factors.pairs[i] for i in range(1, references.layers + 1)])
-        self.rules = [
-            [*rules(pair, everything, references.case.gamma_used), *pi_rules(pair, everything, self.network)]
+        known = [
+            {
+                rule.text: rule
+                for rule in (
+                    *rules(pair, everything, references.case.gamma_used),
+                    *pi_rules(pair, everything, self.network),
+                )
+            }
             for pair in (factors.pairs[i] for i in self.layers)
         ]
+        # by each rule that all layers have
+        self.ways = [[of[text] for of in known] for text in known[0] if all(text in of for of in known)]
 
     def _into(self, matrices: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Of the layers that are there, in the eigenbases."""
@@ -116,7 +123,7 @@ class _Together:
             W[:, -1] = 0
         W, W_0 = self._of_layers(self.references.case.parameters), self._of_layers(biased)
         loss = self._of_layers(self.references.gradient)
-        ways = list(zip(*self.rules, strict=True))
+        ways = self.ways
         denominators = [self._denominators(these) for these in ways]
         good = [k for k, D in enumerate(denominators) if self._condition(D) < 1e10]
         few = np.stack([self._few(denominators[k]) for k in good])
@@ -259,10 +266,8 @@ def _off(y: np.ndarray, P: np.ndarray, Q: np.ndarray | None = None) -> np.ndarra
     return np.linalg.norm(rest, axis=1) / np.linalg.norm(y)
 
 
-def _factors(
-    references: References, columns: Mapping[int, int], own: Mapping[int, tuple[np.ndarray, np.ndarray]]
-) -> Iterator[Factors]:
-    """Right factors of each Fisher, their own, and those with the slips of hooks that are commonest."""
+def _factors(references: References, columns: Mapping[int, int]) -> Iterator[Factors]:
+    """Right factors of each Fisher, and those with the slips of hooks that are commonest."""
     layers = range(1, references.layers + 1)
 
     def cut(i: int, A: np.ndarray) -> np.ndarray:

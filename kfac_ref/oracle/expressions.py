@@ -239,7 +239,7 @@ _WEIGHTS = {"gaussian": (0.9, 1.1), "bernoulli": (1.5, 1.0), "categorical": (1.2
 
 def _with_root(powers: dict[str, int], value: float, likelihood: str) -> Iterator[Expression]:
     two, C = _WEIGHTS[likelihood]
-    weight = {"2": two, "N": 0.9, "C": C, "T": 0.9, "R": 0.9, "T_in": 1.5}
+    weight = {"2": two, "N": 0.9, "C": C, "T": 1.0, "R": 1.0, "T_in": 1.5}
     cost = sum(weight.get(name, 2.0) * abs(e) for name, e in powers.items() if name)
     # a gradient of a mean, squared: one idea, not two
     cost -= 0.5 * sum(abs(e) == 2 for e in powers.values())

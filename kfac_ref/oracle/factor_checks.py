@@ -11,6 +11,7 @@ from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.references import FISHERS, SHARINGS, References, dear
 from kfac_ref.oracle.shared_rows import homogeneous, other_rows
+from kfac_ref.oracle.together import positions_together
 from kfac_ref.oracle.verdict import Explanation
 
 
@@ -74,7 +75,8 @@ def _G(layer: int, references: References) -> list[Candidate]:
         for sharing in references.sharings(layer)
     ]
     identity = np.eye(len(found[0].matrix))
-    return [*found, Candidate(identity, claim(fisher="identity", cost=0.4))]
+    found.append(Candidate(identity, claim(fisher="identity", cost=0.4)))
+    return [*found, *positions_together(layer, references)]
 
 
 def _swapped(candidates: list[Candidate]) -> list[Candidate]:

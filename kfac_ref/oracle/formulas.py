@@ -11,7 +11,7 @@ REMEDIES = {
     "pre-activations in place of activities": "take the layer's input behind phi",
     "the layer's output": "take what goes into the layer, not what comes out of it",
     "the input of the layer below": "take the input of this layer",
-    "derivatives by activities": "take the derivative by the pre-activations: hook what comes before phi",
+    "derivatives by activities": "take the derivative by the pre-activations: hook the linear layer, before phi",
     "phi' applied twice": "apply phi' once: the derivative by the pre-activations has it already",
     "the derivatives of the layer": "take the derivative by this layer's pre-activations",
     "derivatives by the layer's input": "take the derivative by the layer's output (grad_output, not grad_input)",

@@ -28,6 +28,8 @@ def explain_gradient_slips(
     """Explanations by slips of a layer's gradient (its weights' or bias's part), those that fit; `only` those slips."""
     if references.case.weights is not None or not references.network.has_one_row(layer):
         return []
+    if only is not None and not only:
+        return []
     found = []
     for a in references.arrangements(theirs, layer, part):
         for candidate in _candidates(a, theirs, layer, references, part, only):
@@ -54,7 +56,7 @@ def _candidates(
     g, x = given[0].values, inputs[0].values
     for l2 in (0.0, eta, -eta) if eta else (0.0,):
         for choice in _chosen(g, x, a.matrix - l2 * W, theirs, references.cases, only):
-            for candidate in of_choice(choice, says, lambda w: moment(g, x, w), references.cases):
+            for candidate in of_choice(choice, says, moment(g, x, choice.weights), references.cases):
                 yield from _with_decay(candidate, W, eta)
 
 

@@ -5,7 +5,7 @@ Looked for only where nothing that is known to be done on purpose explains a fac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +20,6 @@ from kfac_ref.oracle.places import Rows, activity_rows, derivative_rows
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
-ALL = "all"
-"""The N by which a sum over some cases was divided all the same."""
 Slip = tuple[str | None, str | None, str | None]
 """Place, order and cases."""
 
@@ -115,14 +113,11 @@ def _candidates(look: Looked, references: References, only: Collection[Slip] | N
         if wanted(e):
             yield Candidate(matrix, e)
     for choice in _chosen(look, references, only):
-        yield from of_choice(choice, says, lambda w: moment(rows, weights=w), references.cases)
+        yield from of_choice(choice, says, moment(rows, weights=choice.weights), references.cases)
 
 
-def of_choice(
-    choice: Choice, says: Explanation, matrix: Callable[[np.ndarray], np.ndarray], cases: int
-) -> Iterator[Candidate]:
-    """Their mean, and where they are not as many as all, their sum divided by the number of all."""
-    M = matrix(choice.weights)
+def of_choice(choice: Choice, says: Explanation, M: np.ndarray, cases: int) -> Iterator[Candidate]:
+    """M, the mean over some cases; and where they are not as many as all, their sum divided by the number of all."""
     e = replace(says, cases=choice.text, cost=says.cost + choice.cost)
     yield Candidate(M, e)
     if choice.counted != cases:
@@ -133,7 +128,8 @@ def of_choice(
 def _chosen(look: Looked, references: References, only: Collection[Slip] | None) -> list[Choice]:
     """The choices of cases that come near to theirs."""
     N = references.cases
-    if not 2 <= N <= MOST_CASES or references.case.weights is not None:
+    # of vectors from another place it would be two slips at once
+    if look.says.place is not None or not 2 <= N <= MOST_CASES or references.case.weights is not None:
         return []
     rng = np.random.default_rng(look.rows.width)
     u, v = rng.standard_normal((2, look.rows.width, Q))
@@ -142,7 +138,7 @@ def _chosen(look: Looked, references: References, only: Collection[Slip] | None)
     T = look.theirs.astype(np.float64)
     target = np.einsum("pq,pq->q", u, T @ v)
     near = choices(N).nearest(target, forms, NEAR * fits.rounding(look.theirs), most=6 if only is None else N)
-    return near if only is None else [c for c in near if (look.says.place, None, c.text) in only]
+    return near if only is None else [c for c in near if (None, None, c.text) in only]
 
 
 def _fitted(theirs: np.ndarray, candidate: Candidate, symbols: Symbols, told: bool) -> list[Explanation]:

@@ -41,6 +41,8 @@ FARFETCHED = 3.5
 """A scale that costs more is not believed."""
 USUAL = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Those among them for which a mean over samples done wrongly is looked for."""
+DOUBTFUL = 1000
+"""More samples are not believed in then, if the scale is not clear."""
 TOLD = -0.5
 """What such a scale costs where another quantity tells how many samples there were: less than a coincidence."""
 SEVERAL = 1.5
@@ -131,6 +133,8 @@ def recognise(
     named, error = gap > margin, spread / np.sqrt(samples)
     if not named and (
         model.signs
+        # a small deviation of another kind looks like thousands of samples
+        or ("S" in best.text and samples > DOUBTFUL)
         or len(model.mean) < 2 * LEAST
         or error > VAGUE
         or (all(unknown) and abs(estimate / best.value - 1) > UNLIKE * error)

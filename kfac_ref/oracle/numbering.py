@@ -50,14 +50,15 @@ def _offset(A: Mapping[str, int], arrays: Mapping[str, np.ndarray], references: 
         found = [factor_checks.explain_A(arrays[n], i + offset, references, False) for n, i in A.items()]
         return sum(not any(e.fits for e in explanations) for explanations in found)
 
-    def by_no_slip(offset: int) -> int:
+    def far_fetched(offset: int) -> float:
+        """What slips explain these A, and how far-fetched they are in all."""
         found = [hook_slips.explain_factor(arrays[n], "A", i + offset, references, False) for n, i in A.items()]
-        return sum(not any(e.fits for e in explanations) for explanations in found)
+        return sum(min((e.cost for e in explanations if e.fits), default=1e3) for explanations in found)
 
     offset = 1 if "A_0" in A or (f"A_{references.layers}" not in A and fit_in_size(1)) else 0
     if offset and "A_0" not in A and fit_in_size(0):
         from_1, from_0 = unexplained(0), unexplained(1)
-        if from_1 < from_0 or (from_1 == from_0 > 0 and by_no_slip(0) < by_no_slip(1)):
+        if from_1 < from_0 or (from_1 == from_0 > 0 and far_fetched(0) < far_fetched(1)):
             return 0
     return offset
 

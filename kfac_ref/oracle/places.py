@@ -1,5 +1,5 @@
-"""Where the vectors of a factor may have been taken: at the right place of a network, and where hooks are put by
-mistake.
+"""Where the vectors of a factor may have been taken: at the right place of a network, and at those that hooks are put
+at by mistake.
 
 A factor, a gradient or a block is a mean over cases of Σ_r l_r r_rᵀ, l and r being rows of every case. Here are these
 rows for every place, each an array (R, N, p): R rows of each of N cases. Where a layer works at T locations, as a
@@ -167,7 +167,7 @@ def by_inputs(references: References) -> np.ndarray:
 def _slopes(references: References, layer: int) -> np.ndarray:
     """φ_i′(s_i), (N, d_i)."""
     phi = references.network.activations[layer - 1]
-    _, saved = phi.value(preactivations(references, layer)[0] / _roots(references)[:, None])
+    _, saved = phi.value(references.rows(layer)[:, 0] @ references.case.parameters[layer - 1].T)
     return phi.pull(saved, np.ones((references.cases, references.network.sizes[layer])))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
 from kfac_ref.oracle.fits import claim
+from kfac_ref.oracle.places import BEHIND, by_activities
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
@@ -47,6 +48,15 @@ def explain_sampled(
     return best
 
 
+def explain_behind(
+    theirs: Quantities, references: References, hints: Collection[float], told: Collection[int]
+) -> dict[str, Explanation]:
+    """Those of the G that are estimates of derivatives by activities, the hooks being behind φ."""
+    if references.layers < 2 or not all(references.network.has_one_row(layer) for layer, _ in theirs.values()):
+        return {}
+    return explain_shared(theirs, references, {}, hints, told, "expand", behind=True)
+
+
 def _believed(found: Mapping[str, Explanation]) -> tuple[int, int]:
     return sum(e.expression is not None for e in found.values()), len(found)
 
@@ -58,6 +68,7 @@ def explain_shared(
     hints: Collection[float],
     told: Collection[int],
     sharing: str,
+    behind: bool = False,
 ) -> dict[str, Explanation]:
     """Those of the G that are Monte-Carlo estimates, explained.
 
@@ -68,6 +79,7 @@ def explain_shared(
     hints : scales that other quantities make likely
     told : numbers of samples that they tell of
     sharing : which factors they are of, of layers with T > 1 locations
+    behind : whether hooks were behind φ
     """
     # one pass gives all of them: where one is no second moment, the others are of no samples either
     if not all(is_moment(M) for _, M in theirs.values()):
@@ -76,6 +88,8 @@ def explain_shared(
     numbers = sum(references.d(i) * references.locations(i) for i, _ in open_.values())
     if not open_ or numbers * references.cases * references.network.outputs > LARGEST:
         return {}
+    if behind:
+        return _Search(open_, references, hints, told, sharing, behind).found()
     if not starts:
         return _Search(open_, references, hints, told, sharing).found()
     bare = {}
@@ -115,12 +129,19 @@ class _Search:
         hints: Collection[float],
         told: Collection[int],
         sharing: str,
+        behind: bool = False,
     ) -> None:
         self.theirs, self.references, self.told, self.sharing = theirs, references, told, sharing
         self.names = list(theirs)
         self.hints = list(hints)
         self.rounding = max(fits.rounding(M) for _, M in theirs.values())
+        self.behind = behind
         self.models: dict[bool, sampling.Model] = {}
+
+    def jacobian(self, layer: int) -> np.ndarray:
+        """dz/ds_i of every case, or dz/da_i where hooks were behind φ."""
+        elsewhere = by_activities(self.references, layer) if self.behind else None
+        return self.references.derivatives(layer, self.sharing) if elsewhere is None else elsewhere
 
     def found(self) -> dict[str, Explanation]:
         """What is recognised."""
@@ -129,7 +150,7 @@ class _Search:
         groups = [self.names, [name for name in self.names if name not in biases], biases]
         groups += [[name] for name in self.names if self._tells(name)]
         for names in groups:
-            for signs in (False, True):
+            for signs in (False,) if self.behind else (False, True):
                 left = [name for name in names if name not in found]
                 margin = TOGETHER if len(left) == len(self.names) and not signs else APART
                 more = self.recognised(left, signs, margin=margin) if left else {}
@@ -154,8 +175,7 @@ class _Search:
             most = sampling.widest(len(self.names), references.cases)
             projections = [sampling.projection(rng, len(M), most) for _, M in self.theirs.values()]
             layers = [layer for layer, _ in self.theirs.values()]
-            each = zip(layers, projections, strict=True)
-            projected = [references.derivatives(i, self.sharing) @ P for i, P in each]
+            projected = [self.jacobian(i) @ P for i, P in zip(layers, projections, strict=True)]
             likelihood = references.network.likelihood
             self.models[signs] = sampling.Model(likelihood, references.z, projected, projections, signs)
         return self.models[signs]
@@ -185,7 +205,12 @@ class _Search:
             return {}
         notes = ("random signs on the root of F_R (curvature propagation)",) if signs else ()
         shared = [self.sharing if self.references.locations(self.theirs[name][0]) > 1 else None for name in names]
-        return {name: sampled_explanation(sampled, k, notes=notes, sharing=shared[k]) for k, name in enumerate(names)}
+        last = self.references.layers
+        places = [BEHIND if self.behind and self.theirs[name][0] < last else None for name in names]
+        return {
+            name: sampled_explanation(sampled, k, notes=notes, sharing=shared[k], place=places[k])
+            for k, name in enumerate(names)
+        }
 
 
 def sampled_explanation(sampled: monte_carlo.Sampled, k: int, **attributes: Any) -> Explanation:

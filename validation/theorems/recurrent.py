@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from autodiff import Network
+from autodiff.passes import ForwardPass
 from kfac_ref.curvature import damping, factors, fisher, kronecker, recurrent
 from kfac_ref.curvature.factors import Factors, Kinds, Lagged
 from validation.theorems.comparison import apart
@@ -151,6 +153,34 @@ def exact_without_memory(instance: Instance) -> Deviation:
     return worst(*(Deviation(relative(block, F), tolerance) for block in blocks))
 
 
+def different_lengths(instance: Instance) -> Deviation:
+    """F, Ā, G, Ā_1 and G_1 of a padded batch, against those of each sequence at its own length."""
+    rng = instance.rng(5)
+    (T, d), layers = _random(instance.rng(3))
+    stack = Stack(instance, ((T, d), layers))
+    lengths, W, N = rng.integers(1, T + 1, instance.cases), stack.parameters, instance.cases
+    padded = ForwardPass(stack.network, W, stack.X, lengths=lengths)
+    cut = [Network.of(layers, (int(length), d), instance.likelihood) for length in lengths]
+    alone = [ForwardPass(cut[n], W, stack.X[n : n + 1, : lengths[n]]) for n in range(N)]
+    found, one = (
+        factors.exact(padded, Kinds(time="symmetric")),
+        [factors.exact(p, Kinds(time="symmetric")) for p in alone],
+    )
+    share = lengths / lengths.sum()
+    pairs = [
+        (fisher.dense(padded), sum(fisher.dense(p) for p in alone) / N),
+        (found.A[0, 0], sum(s * f.A[0, 0] for s, f in zip(share, one, strict=True))),
+        (found.G[1, 1], sum(f.G[1, 1] for f in one) / N),
+    ]
+    lagged = [(s, f.lagged[1, 1]) for s, f in zip(share, one, strict=True) if f.lagged]
+    if lagged:
+        pairs += [
+            (found.lagged[1, 1].A, sum(s * x.A for s, x in lagged)),
+            (found.lagged[1, 1].G, sum(x.G for _, x in lagged) / N),
+        ]
+    return worst(*(Deviation(relative(ours, theirs), 1e4 * EPSILON) for ours, theirs in pairs))
+
+
 ANY = Space(layers=(1, 1), width=(1, 1), cases=(2, 8))
 """Of an instance, the likelihood, the cases and the seed alone are used."""
 GAUSSIAN = Space(layers=(1, 1), width=(1, 1), cases=(20, 30), likelihoods=("gaussian",))
@@ -175,6 +205,10 @@ STATEMENTS = [
     Statement(
         "recurrent-positive", "RNN §3", "V_0^{−½} V_1 V_0^{−½} is smaller than 1, so that F is positive definite",
         "norms of each damped factor's, and F's eigenvalues; allowed 1", ANY, positive,
+    ),
+    Statement(
+        "recurrent-lengths", "RNN §3", "a padded batch of sequences has what each has at its own length",
+        "F, factors, factors one step apart; allowed 1e4 ε", ANY, different_lengths, 50,
     ),
     Statement(
         "recurrent-exact", "RNN §3", "all three are exact for a linear layer without memory, with outputs at each step",

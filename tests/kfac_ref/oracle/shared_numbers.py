@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from kfac_ref.oracle import CapturedCase, CapturedLayer
 
@@ -35,19 +36,24 @@ def rows(case: CapturedCase, i: int) -> np.ndarray:
     return np.concatenate([layer.a, ones], axis=2) if layer.bias else layer.a
 
 
+def moments(likelihood: str, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of y for one z (C,)."""
+    if likelihood == "categorical":
+        p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+        return p, np.diag(p) - np.outer(p, p)
+    if likelihood == "bernoulli":
+        mean = 1 / (1 + np.exp(-z))
+        return mean, np.diag(mean * (1 - mean))
+    return z, np.eye(len(z))
+
+
 def output_fishers(case: CapturedCase, fisher: str) -> np.ndarray:
-    """E[𝒟z 𝒟zᵀ] of each case, (N, C, C)."""
-    z, found = case.z, []
-    for n in range(case.cases):
-        if case.likelihood == "categorical":
-            p = np.exp(z[n]) / np.exp(z[n]).sum()
-            mean, F = p, np.diag(p) - np.outer(p, p)
-        elif case.likelihood == "bernoulli":
-            mean = 1 / (1 + np.exp(-z[n]))
-            F = np.diag(mean * (1 - mean))
-        else:
-            mean, F = z[n], np.eye(len(z[n]))
-        found.append(F if fisher == "exact" else np.outer(mean - case.Y[n], mean - case.Y[n]))
+    """E[𝒟z 𝒟zᵀ] of each case, (N, C, C): position by position, where each has a distribution of its own."""
+    found = []
+    for z, y in zip(case.z, case.Y, strict=True):
+        each = [moments(case.likelihood, part) for part in z.reshape(case.positions, -1)]
+        Dz = np.concatenate([mean for mean, _ in each]) - y
+        found.append(block_diag(*(F for _, F in each)) if fisher == "exact" else np.outer(Dz, Dz))
     return np.stack(found)
 
 
@@ -67,6 +73,22 @@ def factors(case: CapturedCase, i: int, sharing: str, fisher: str = "exact") -> 
     return A / N * factor, G / N / factor
 
 
+def positions_together(case: CapturedCase, i: int, sharing: str) -> np.ndarray:
+    """G of derivatives of Σ_r B_r z_r, positions added up before the outer product; B = diag(√p) − p √pᵀ of classes."""
+    g, R = case.layers[i - 1].g, case.positions
+    total = 0.0
+    for n, z in enumerate(case.z):
+        roots = []
+        for part in z.reshape(R, -1):
+            mean, F = moments(case.likelihood, part)
+            root = np.diag(np.sqrt(mean)) - np.outer(mean, np.sqrt(mean))
+            roots.append(root if case.likelihood == "categorical" else np.sqrt(F))
+        for column in np.concatenate(roots).T:
+            Ds = np.tensordot(column, g[:, n], 1)
+            total = total + (np.outer(Ds.sum(0), Ds.sum(0)) if sharing == "reduce" else Ds.T @ Ds)
+    return total / case.cases
+
+
 def block(case: CapturedCase, i: int, fisher: str = "exact") -> np.ndarray:
     """F_ii of layer i, from ∂z/∂vec(W) of each case."""
     a, g, F = rows(case, i), case.layers[i - 1].g, output_fishers(case, fisher)
@@ -79,13 +101,8 @@ def block(case: CapturedCase, i: int, fisher: str = "exact") -> np.ndarray:
 
 def gradient(case: CapturedCase, i: int) -> np.ndarray:
     a, g = rows(case, i), case.layers[i - 1].g
-    mean = {
-        "categorical": lambda z: np.exp(z) / np.exp(z).sum(),
-        "bernoulli": lambda z: 1 / (1 + np.exp(-z)),
-        "gaussian": lambda z: z,
-    }[case.likelihood]
     total = 0.0
     for n in range(case.cases):
-        Dz = mean(case.z[n]) - case.Y[n]
+        Dz = moments(case.likelihood, case.z[n])[0] - case.Y[n]
         total = total + sum(Dz[c] * g[c, n].T @ a[n] for c in range(len(Dz)))
     return total / case.cases

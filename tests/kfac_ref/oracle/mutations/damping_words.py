@@ -17,6 +17,8 @@ def claimed(numbers: Numbers, layer: int, claim: dict) -> Iterator[np.ndarray]:
     text, scale = claim.get("damping") or "", claim.get("scale") or 1.0
     notes = " | ".join(claim.get("notes") or [])
     fisher = claim.get("fisher") or "exact"
+    if fisher == "monte-carlo" and numbers.case.sampled is None:
+        return
     factors = [_factors(numbers, i, claim, fisher) for i in range(1, numbers.layers + 1)]
     if claim.get("bias") == "absent":
         factors = [(A[:-1, :-1], G) for A, G in factors]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from autodiff.layers.recurrent import Recurrent
 from kfac_ref.curvature import factors, kronecker, recurrent
 from kfac_ref.curvature.recurrent import StationaryInverse
 from tests.validation.theorems.mutations import after, caught_by
@@ -21,6 +22,18 @@ def no_step_apart(patch):
     patch.setattr(
         factors, "_one_step_apart", lambda layer, rows, root=None: 1.1 * layer.locations * factors._outer(rows, rows)
     )
+
+
+@caught_by("recurrent-lengths")
+def padding_is_seen(patch):
+    """Steps behind a sequence's end count as others."""
+    patch.setattr(Recurrent, "forward_masked", lambda self, W, x, mask: self.forward(W, x))
+
+
+@caught_by("recurrent-lengths")
+def longest_for_the_expected(patch):
+    """T is that of the padded batch, not the expected length."""
+    patch.setattr(factors, "_expect_length", lambda *_: None)
 
 
 @caught_by("recurrent-eta", "recurrent-symmetric")
