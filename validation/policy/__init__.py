@@ -32,7 +32,7 @@ REPORTED = (0, 1, 2, 3, 4)
 """Seeds."""
 QUICK = 8192
 """Steps, with --quick."""
-MEASURED = 32_768
+MEASURED = 16_384
 """Steps of the run along which divergences are measured."""
 Runs = dict[tuple[str, str], list[dict[str, Any]]]
 """By task and method, one for each seed."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from autodiff.network import Parameters
 from autodiff.passes import forward
-from kfac_ref.curvature import kronecker_fisher, trust_region
+from kfac_ref.curvature import factors, kronecker_fisher, trust_region
 from validation.policy.actor_critic import Batch
 from validation.policy.environments import TASKS
 from validation.policy.optimizers import TrustRegion
@@ -21,7 +21,8 @@ from validation.policy.training import Side, train
 
 RULES = {
     "ΔᵀFΔ, F of the batch": "nothing: a forward-mode pass",
-    "ΔᵀF̆Δ, running averages": "F̆ is of other cases and older policies, and leaves out the blocks between layers",
+    "ΔᵀF̆Δ, F̆ of the batch": "the blocks between layers are left out, and the others Kronecker products",
+    "ΔᵀF̆Δ, running averages": "the same, and it is of other cases and older policies",
     "−∇ᵀΔ": "F̆ with the damping that Δ was computed with, which is cheap as Δ is at hand",
     "−2∇ᵀΔ": "the same, and the 2 of η = √(2δ/q) is forgotten",
     "−∇ᵀΔ of both networks": "one q for actor and critic, whose share is taken from the policy's step",
@@ -50,7 +51,8 @@ class Comparison:
         damped = -_dot(policy.gradient, Delta)
         both = damped - _dot(value.gradient, value.optimizer.direction)
         approximate = _dot(Delta, kronecker_fisher.product(running, Delta))
-        forms = (form, approximate, damped, 2 * damped, both, _squared(batch, policy, Delta))
+        of_batch = _dot(Delta, kronecker_fisher.product(factors.exact(policy.forward_pass, reach=1), Delta))
+        forms = (form, of_batch, approximate, damped, 2 * damped, both, _squared(batch, policy, Delta))
         steps = [_scaled(Delta, q, self.delta) for q in forms]
         old = steps[0] if self.velocity is None else self.velocity
         before = 0.0 if self.velocity is None else 0.9

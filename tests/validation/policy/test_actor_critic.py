@@ -90,7 +90,7 @@ def test_what_steps_are_scaled_by_is_compared() -> None:
             sides.append(Side(passed, gradient, method))
         comparison(batch, *sides)
     assert all(len(x) == 2 for x in (*comparison.by_rule.values(), *comparison.by_delta.values()))
-    exact, _, damped, twice, *_, momentum = comparison.by_rule.values()
+    exact, _, _, damped, twice, *_, momentum = comparison.by_rule.values()
     np.testing.assert_allclose(exact, 1, atol=0.02)
     np.testing.assert_allclose(np.divide(twice, damped), 0.5, atol=0.02)
     np.testing.assert_allclose(momentum[0], exact[0])
