@@ -131,6 +131,7 @@ def test_help_names_every_option_with_its_default(capfd, monkeypatch):
         ("--inverse", "block-diagonal", "constants.inverse", "block-diagonal"),
         ("--sharing", "reduce", "constants.sharing", "reduce"),
         ("--full-blocks", "diagonal", "constants.full_blocks", "diagonal"),
+        ("--time", "independent", "constants.time", "independent"),
         ("--no-momentum", None, "constants.momentum", False),
         ("--momentum", None, "constants.momentum", True),
         ("--lambda0", "2.5", "constants.lambda0", 2.5),
