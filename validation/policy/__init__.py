@@ -141,15 +141,18 @@ def _draw(found: Runs, tasks: Sequence[str]) -> tuple[Figure, list[Row]]:
     axes = figure.subplots(2, len(tasks), squeeze=False)
     curves: list[Row] = []
     for column, task in zip(axes.T, tasks, strict=True):
-        for method, (name, colour) in METHODS.items():
+        for method in (method for of, method in found if of == task):
+            first = method.removesuffix(SECOND)
+            name, colour = METHODS[first]
             runs = found[task, method]
             returns = np.array([r["returns"] for r in runs])
             steps = np.asarray(runs[0]["steps"])
             seconds = np.median([r["seconds"] for r in runs], axis=0)
             low, median, high = np.percentile(returns, [25, 50, 75], axis=0)
             for ax, x in zip(column, (steps / 1000, seconds), strict=True):
-                ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
-                ax.plot(x, median, color=colour, lw=1.6, label=name)
+                if method == first:
+                    ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+                ax.plot(x, median, color=colour, lw=1.6 if method == first else 0.7, label=method.replace(first, name))
             points = zip(steps, seconds, low, median, high, strict=True)
             keys = ("steps", "seconds", "25 %", "median", "75 %")
             curves += [{"task": task, "method": method} | dict(zip(keys, map(float, p), strict=True)) for p in points]
@@ -163,5 +166,6 @@ def _draw(found: Runs, tasks: Sequence[str]) -> tuple[Figure, list[Row]]:
         column[0].set_title(TASKS[task].name, fontsize=10)
     for row in axes:
         row[0].set_ylabel("mean return")
-    axes[0, 0].legend(fontsize=8, frameon=False, loc="lower right")
+    named = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named, fontsize=8, frameon=False, loc="outside lower center", ncols=len(named))
     return figure, curves
