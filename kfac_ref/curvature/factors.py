@@ -124,12 +124,13 @@ def estimate(
     return _second_moments(forward_pass, Dz, cases, 1, 2 if tridiagonal else 1, kinds)
 
 
-def exact(forward_pass: ForwardPass, kinds: Kinds = USUAL) -> Factors:
+def exact(forward_pass: ForwardPass, kinds: Kinds = USUAL, reach: int | None = None) -> Factors:
     """All blocks (i, j), G with the expectation over the model's own y taken exactly: the factors of F̃ (§3).
 
-    Blocks off the diagonal are of layers that both have one row for each case.
+    Blocks off the diagonal are of layers that both have one row for each case; with a `reach` only those with |i − j| <
+    reach, so that 1 gives the diagonal alone.
     """
-    return _all_blocks(forward_pass, cotangents.exact(forward_pass), 1, kinds)
+    return _all_blocks(forward_pass, cotangents.exact(forward_pass), 1, kinds, reach)
 
 
 def sampled(forward_pass: ForwardPass, samples: int, key: Sequence[int], kinds: Kinds = USUAL) -> Factors:
@@ -137,9 +138,10 @@ def sampled(forward_pass: ForwardPass, samples: int, key: Sequence[int], kinds: 
     return _all_blocks(forward_pass, cotangents.sampled(forward_pass, samples, key), samples, kinds)
 
 
-def empirical(forward_pass: ForwardPass, Y: Array, kinds: Kinds = USUAL) -> Factors:
-    """All blocks (i, j), G with the data's targets Y (N, d_ℓ): factors of the *empirical* Fisher's approximation."""
-    return _all_blocks(forward_pass, cotangents.empirical(forward_pass, Y), 1, kinds)
+def empirical(forward_pass: ForwardPass, Y: Array, kinds: Kinds = USUAL, reach: int | None = None) -> Factors:
+    """All blocks (i, j), or those within `reach`, G with the data's targets Y (N, d_ℓ): factors of the *empirical*
+    Fisher's approximation."""
+    return _all_blocks(forward_pass, cotangents.empirical(forward_pass, Y), 1, kinds, reach)
 
 
 def kfc(factors: Factors, network: Network) -> Factors:
@@ -150,8 +152,11 @@ def kfc(factors: Factors, network: Network) -> Factors:
     return Factors(A, G, full=factors.full)
 
 
-def _all_blocks(forward_pass: ForwardPass, Dz: Cotangents, samples: int, kinds: Kinds) -> Factors:
-    upper = _second_moments(forward_pass, Dz, forward_pass.cases, samples, forward_pass.network.layers, kinds)
+def _all_blocks(
+    forward_pass: ForwardPass, Dz: Cotangents, samples: int, kinds: Kinds, reach: int | None = None
+) -> Factors:
+    reach = forward_pass.network.layers if reach is None else reach
+    upper = _second_moments(forward_pass, Dz, forward_pass.cases, samples, reach, kinds)
     return Factors(mirrored(upper.A), mirrored(upper.G), full=upper.full)
 
 
