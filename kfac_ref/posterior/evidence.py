@@ -9,11 +9,14 @@ is chosen with θ and the curvature left where they are.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
-from autodiff.arrays import inner, read_scalars, to_numpy
+from autodiff.arrays import Array, inner, to_numpy
+from kfac_ref.curvature.ekfac import Eigenbasis
 from kfac_ref.posterior.laplace import Posterior, precisions
 
 BOUND = 12 * math.log(10)
@@ -22,11 +25,10 @@ BOUND = 12 * math.log(10)
 
 def log_evidence(posterior: Posterior) -> float:
     """log p(Y), constants included, a sum over cases."""
-    p = posterior
-    theta = p.mean[p.first - 1 :]
-    size = sum(W.shape[0] * W.shape[1] for W in theta)
-    norm = float(read_scalars(inner(theta, theta))[0])
-    log_det = sum(float(np.sum(np.log(to_numpy(h).astype(np.float64)))) for h in precisions(p))
+    p = _on_host(posterior)
+    size = sum(W.size for W in p.mean)
+    norm = float(inner(p.mean, p.mean))
+    log_det = sum(float(np.sum(np.log(h))) for h in precisions(p))
     log_prior = 0.5 * size * math.log(p.prior_precision) - 0.5 * p.prior_precision * norm
     return log_likelihood(p) + log_prior - 0.5 * log_det
 
@@ -45,16 +47,26 @@ def most_evident(posterior: Posterior, noise: bool = False) -> Posterior:
     """
     if noise and posterior.network.likelihood.name != "gaussian":
         raise ValueError(f"the {posterior.network.likelihood.name} likelihood has no noise variance to choose")
+    on_host = _on_host(posterior)
     start = [math.log(posterior.prior_precision), *([math.log(posterior.noise_variance)] if noise else [])]
 
-    def at(logs: np.ndarray) -> Posterior:
-        return posterior.with_prior(*map(math.exp, logs))
-
     found = minimize(
-        lambda logs: -log_evidence(at(logs)),
+        lambda logs: -log_evidence(on_host.with_prior(*map(math.exp, logs))),
         start,
         method="L-BFGS-B",
         bounds=[(x - BOUND, x + BOUND) for x in start],
         options={"ftol": 1e-14, "gtol": 1e-8},
     )
-    return at(found.x)
+    return posterior.with_prior(*map(math.exp, found.x))
+
+
+def _on_host(posterior: Posterior) -> Posterior:
+    """With what the evidence is made of in NumPy and float64: the uncertain layers alone, without eigenvectors."""
+
+    def moved(x: Array) -> Any:
+        return None if x is None else np.asarray(to_numpy(x), dtype=np.float64)
+
+    uncertain = posterior.mean[posterior.first - 1 :]
+    values = [[moved(s) for s in side] for side in (posterior.basis.s_A, posterior.basis.s_G)]
+    basis = Eigenbasis(values[0], [], values[1], [])
+    return replace(posterior, mean=[moved(W) for W in uncertain], basis=basis, first=1)

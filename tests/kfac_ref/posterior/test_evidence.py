@@ -49,3 +49,15 @@ def test_classes_have_no_noise(rng):
     p = posterior.fit(network, random_parameters(rng, network), np.ones((2, 2)), np.eye(2))
     with pytest.raises(ValueError, match="the categorical likelihood has no noise variance to choose"):
         posterior.most_evident(p, noise=True)
+
+
+def test_float32_finds_the_same(rng):
+    X, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
+    network = Network([3, 5, 2], "tanh", "gaussian")
+    W = random_parameters(rng, network)
+    best, single = (
+        posterior.most_evident(posterior.fit(network, [w.astype(t) for w in W], X.astype(t), Y.astype(t)), noise=True)
+        for t in (np.float64, np.float32)
+    )
+    assert single.prior_precision == pytest.approx(best.prior_precision, rel=1e-3)
+    assert single.noise_variance == pytest.approx(best.noise_variance, rel=1e-3)
