@@ -33,6 +33,7 @@ FIGURES = {
     "invariance": "invariance",
     "kfc": "kfc",
     "natural-gradient": "natural_gradient",
+    "posterior": "posterior",
     "variants": "variants",
 }
 """The figures by the names that the command takes, and their files."""
