@@ -40,8 +40,8 @@ def device(x: Array) -> Any:
     return array_api_compat.device(x)
 
 
-def backend(name: str) -> Any:
-    """The namespace called `name`, ready for use.
+def backend(name: str, which: int = 0) -> Any:
+    """The namespace called `name`, ready for use; of several devices that of this number, counted round.
 
     Raises
     ------
@@ -63,6 +63,8 @@ def backend(name: str) -> Any:
         raise ValueError(f'backend "{name}" finds no usable CUDA device ({error}); use --backend numpy') from error
     if count == 0:
         raise ValueError(f'backend "{name}" finds no CUDA device; use --backend numpy')
+    if which:
+        cupy.cuda.Device(which % count).use()
     _round_to_tf32(name == "cupy-tf32")
     return array_api_compat.array_namespace(cupy.zeros(0))
 
@@ -357,6 +359,22 @@ def _inverse_lower(L: Array) -> Array:
     inverse[h:, h:] = _inverse_lower(L[h:, h:])
     inverse[h:, :h] = -(inverse[h:, h:] @ L[h:, :h]) @ inverse[:h, :h]
     return inverse
+
+
+def upper_triangle(S: Array) -> Array:
+    """The entries (i, j), i ≤ j, of a symmetric S (n, n), row after row: (n(n+1)/2,)."""
+    xp, n = namespace(S), S.shape[0]
+    return xp.concat([S[i, i:] for i in range(n)])
+
+
+def from_upper_triangle(x: Array, n: int) -> Array:
+    """The symmetric (n, n) whose `upper_triangle` is x."""
+    S, end = namespace(x).empty((n, n), dtype=x.dtype, device=device(x)), 0
+    for i in range(n):
+        start, end = end, end + n - i
+        S[i, i:] = x[start:end]
+        S[i:, i] = x[start:end]
+    return S
 
 
 def eigh(S: Array) -> tuple[Array, Array]:

@@ -71,7 +71,7 @@ class Likelihood:
         """How far targets y (m, d) are from the likelihood's range at most, 0-d float64 on the device: at most rounding
         where all is well, and then `check_targets` need not be asked."""
         xp = namespace(y)
-        if self.name == "gaussian":
+        if self.name == "gaussian" or y.shape[0] == 0:
             return xp.zeros((), dtype=xp.float64, device=arrays.device(y))
         off = xp.max(xp.abs(y - 0.5)) - 0.5
         if self.name == "categorical":

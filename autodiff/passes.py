@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autodiff.arrays import Array, namespace
+import numpy as np
+
+from autodiff.arrays import Array, from_numpy, namespace
 from autodiff.layers import Closing, Layer, Opening, Tape
 from autodiff.network import Network, Parameters
+from autodiff.share import Share
 
 CHUNK_SIZE = 5000
 """Cases worked through at once."""
@@ -33,6 +36,8 @@ class Activities:
     """What each stage left."""
     z: Array
     """The network's outputs (m, d_ℓ)."""
+    mask: Array | None = None
+    """Where sequences differ in length, (m, T): 1 for a step that a case has, 0 for padding."""
 
     @property
     def a(self) -> list[Array]:
@@ -54,11 +59,16 @@ class Activities:
         m = self.z.shape[0]
         if cases >= m:
             return self
-        return Activities(self.network, [tape.head(cases, m) for tape in self.tapes], self.z[:cases, :])
+        mask = None if self.mask is None else self.mask[:cases, :]
+        return Activities(self.network, [tape.head(cases, m) for tape in self.tapes], self.z[:cases, :], mask)
 
 
-def forward(network: Network, parameters: Parameters, X: Array) -> Activities:
-    """s_i = W_i ā_{i−1}, a_i = φ_i(s_i), layer by layer, for the cases X (m, d_0) or (m, *input)."""
+def forward(network: Network, parameters: Parameters, X: Array, mask: Array | None = None) -> Activities:
+    """s_i = W_i ā_{i−1}, a_i = φ_i(s_i), layer by layer, for the cases X (m, d_0) or (m, *input).
+
+    With a mask (m, T) of sequences that differ in length, all passes are those of each case at its own length: rows,
+    derivatives, and outputs at each step (where there are such) are 0 at padding.
+    """
     x = network.packed(X)
     tapes: list[Tape] = []
     opened: list[Array] = []
@@ -69,13 +79,19 @@ def forward(network: Network, parameters: Parameters, X: Array) -> Activities:
         elif isinstance(layer, Closing):
             y, tape = x + opened.pop(), Tape()
         else:
-            y, tape = layer.forward(W, x)
+            y, tape = layer.forward(W, x) if mask is None or x.ndim < 3 else layer.forward_masked(W, x, mask)
         # where φ′ is a function of φ's value, the copy inside the next layer's ā serves, and the value can go
         if tapes and tapes[-1].saved is x and (again := layer.again(tape)) is not None:
             tapes[-1] = tapes[-1]._replace(saved=again)
         tapes.append(tape)
         x = y
-    return Activities(network, tapes, namespace(x).reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x)
+    x = _unpadded(x, mask, network)
+    return Activities(network, tapes, namespace(x).reshape(x, (x.shape[0], -1)) if x.ndim > 2 else x, mask)
+
+
+def _unpadded(x: Array, mask: Array | None, network: Network) -> Array:
+    """Outputs (…, m, T, d) at each step, or what belongs to them, with 0 at padding; others as they are."""
+    return x if mask is None or len(network.output) == 1 else x * mask[:, :, None]
 
 
 def backward(network: Network, parameters: Parameters, activities: Activities, Dz: Array) -> list[Array]:
@@ -88,7 +104,7 @@ def backward(network: Network, parameters: Parameters, activities: Activities, D
     g: list[Array] = []
     D = Dz
     if len(network.output) > 1:
-        D = namespace(Dz).reshape(Dz, (*Dz.shape[:-1], *network.output))
+        D = _unpadded(namespace(Dz).reshape(Dz, (*Dz.shape[:-1], *network.output)), activities.mask, network)
     closed: list[Array] = []
     steps = zip(network.stages, network.spread(parameters), activities.tapes, strict=True)
     for layer, W, tape in reversed(list(steps)):
@@ -124,6 +140,7 @@ def forward_mode(
             tangent = tangent if before is None else before if tangent is None else tangent + before
         elif layer.shape or tangent is not None:
             tangent = layer.push(W, tape, tangent, V)
+    tangent = _unpadded(tangent, activities.mask, network)
     return namespace(tangent).reshape(tangent, (*tangent.shape[:2], -1)) if tangent.ndim > 3 else tangent
 
 
@@ -136,6 +153,13 @@ class ForwardPass:
 
     With `weights` w (m,), all ≥ 0, a mean over cases is Σ w_n(·) / Σ w_n for all who ask: a case of weight 2 counts as
     two. They are to be of the library, dtype and device of X.
+
+    With `lengths` (m,), whole numbers on the host, sequences (m, T, d) have so many steps, from 1 to T, and padding
+    behind them: all that is computed is what each case at its own length gives. What the padding holds, of X, of
+    targets at each step, is of no matter, so long as it is finite.
+
+    With a `share`, X is one process's part of a batch. Cases are counted as in the whole batch then, and what would be
+    a mean over cases is this part's summand: the mean is the sum over all processes.
     """
 
     def __init__(
@@ -145,24 +169,40 @@ class ForwardPass:
         X: Array,
         chunk_size: int = CHUNK_SIZE,
         weights: Array | None = None,
+        lengths: np.ndarray | None = None,
+        share: Share | None = None,
     ) -> None:
         self.network = network
         self.parameters = parameters
         self.X = X
         self.weights = weights
+        self.lengths = lengths
+        self.share = share
         self.chunk_size = max(min(chunk_size, KEPT // network.kept), 1)
         self._whole: Activities | None = None
 
     @property
     def cases(self) -> int:
         """The number of cases in the batch."""
-        return self.X.shape[0]
+        return self.X.shape[0] if self.share is None else self.share.cases
 
-    def total(self, cases: int | None = None) -> Any:
+    def here(self, cases: int) -> int:
+        """How many of the first `cases` cases are in X: all, but with a share."""
+        return cases if self.share is None else self.share.here(cases)
+
+    def of_the_case(self, x: Array) -> Array:
+        """Of numbers for the first cases of the batch, a row each, those for the cases in X."""
+        return x if self.share is None else self.share.part(x)
+
+    def total(self, cases: int | None = None, dtype: Any = None) -> Any:
         """Σ w_n of the first `cases` cases (default: all), what sums over them are divided by; without weights their
         number."""
         cases = self.cases if cases is None else cases
-        return cases if self.weights is None else namespace(self.weights).sum(self.weights[:cases])
+        if self.weights is None:
+            return cases
+        if self.share is not None:
+            return self.share.totals[cases]
+        return namespace(self.weights).sum(self.weights[:cases], dtype=dtype)
 
     def weighted(self, rows: slice, x: Array) -> Array:
         """w_n x_n of these rows, x (…, m, d): for what is summed over cases. Without weights x itself."""
@@ -172,30 +212,55 @@ class ForwardPass:
         """√w_n x_n, for what enters sums over cases squared."""
         return x if self.weights is None else x * namespace(self.weights).sqrt(self.weights[rows, None])
 
-    def chunks(self, cases: int | None = None) -> Iterator[tuple[slice, Activities]]:
-        """(rows, activities) for chunk after chunk of the first `cases` cases (default: all)."""
+    def mask(self, rows: slice) -> Array | None:
+        """Which steps these cases have, (m, T) of ones and zeros; None where all have the same."""
+        if self.lengths is None:
+            return None
+        steps = np.arange(self.network.input[0]) < self.lengths[rows, None]
+        return from_numpy(steps.astype(np.float64), self.X)
+
+    def mean_of_cases(self, values: np.ndarray, cases: int | None = None) -> Array:
+        """The mean of the first `cases` cases' `values` (m, …), on the host, weighted where there are weights."""
         cases = self.cases if cases is None else cases
-        if self.cases <= self.chunk_size:
+        here = from_numpy(np.asarray(values[: self.here(cases)], dtype=np.float64), self.X)
+        if self.weights is None:
+            return namespace(here).sum(here, axis=0) / cases
+        return (self.weights[: self.here(cases)] @ here) / self.total(cases)
+
+    def mean_length(self, cases: int | None = None) -> Any:
+        """The mean of the first `cases` cases' lengths; with a share, too, that of the whole batch."""
+        cases = self.cases if cases is None else cases
+        assert self.lengths is not None
+        return self.mean_of_cases(self.lengths, cases) if self.share is None else self.share.lengths[cases]
+
+    def chunks(self, cases: int | None = None) -> Iterator[tuple[slice, Activities]]:
+        """(rows, activities) for chunk after chunk of the first `cases` cases (default: all); rows are those of X."""
+        cases = self.here(self.cases if cases is None else cases)
+        if cases == 0:
+            return
+        if self.X.shape[0] <= self.chunk_size:
             if self._whole is None:
-                self._whole = forward(self.network, self.parameters, self.X)
+                self._whole = forward(self.network, self.parameters, self.X, self.mask(slice(None)))
             yield slice(0, cases), self._whole.head(cases)
             return
         for start in range(0, cases, self.chunk_size):
             rows = slice(start, min(start + self.chunk_size, cases))
-            yield rows, forward(self.network, self.parameters, self.X[rows, ...])
+            yield rows, forward(self.network, self.parameters, self.X[rows, ...], self.mask(rows))
 
     def limited(self, chunk_size: int) -> ForwardPass:
         """The same batch in chunks of at most `chunk_size` cases (at least 1); itself where they are no smaller."""
-        if chunk_size >= min(self.cases, self.chunk_size):
+        if chunk_size >= min(self.X.shape[0], self.chunk_size):
             return self
-        return ForwardPass(self.network, self.parameters, self.X, max(chunk_size, 1), self.weights)
+        return ForwardPass(
+            self.network, self.parameters, self.X, max(chunk_size, 1), self.weights, self.lengths, self.share
+        )
 
     @property
     def together(self) -> int:
         """How many tangents or cotangents go through a chunk together, so that none of their arrays, of a number for
         each case and unit or for each parameter, has more than ENTRIES entries (at least 1)."""
         largest = max(
-            min(self.cases, self.chunk_size) * self.network.entries,
+            min(self.X.shape[0], self.chunk_size) * self.network.entries,
             max(rows * columns for rows, columns in self.network.shapes),
         )
         return max(ENTRIES // largest, 1)

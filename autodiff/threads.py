@@ -14,6 +14,8 @@ from threadpoolctl import ThreadpoolController
 from autodiff.arrays import Array, is_numpy
 
 T = TypeVar("T")
+Work = Callable[..., list[Any]]
+"""`side_by_side`, or what stands for it: pieces of work, wherever they are done."""
 
 
 @functools.cache

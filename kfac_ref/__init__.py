@@ -1,6 +1,15 @@
 """kfac-ref: the reference implementation of K-FAC (Martens & Grosse, 2015) on NumPy or CuPy."""
 
-from autodiff import Network, glorot_initialisation, sparse_initialisation
+try:
+    from autodiff import Network, glorot_initialisation, sparse_initialisation
+except ImportError as error:
+    import autodiff
+
+    raise ImportError(
+        f"{autodiff.__file__} is not the package autodiff that kfac-ref brings: another distribution with that name in "
+        "it, such as autodiff-py, has overwritten it. Uninstall that one, and install kfac-ref again: "
+        "pip uninstall autodiff-py && pip install --force-reinstall --no-deps kfac-ref"
+    ) from error
 from kfac_ref.batch import Batch
 from kfac_ref.optimizer import KFAC, Diverged, Record, State, refreshed
 from kfac_ref.settings import PRESETS, Settings, preset

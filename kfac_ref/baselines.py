@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autodiff import arrays
+from autodiff import arrays, objective
 from autodiff.arrays import inner, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient, require_sound
-from autodiff.passes import ForwardPass
 from kfac_ref import optimizer
 from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, fisher, kronecker, quadratic
 from kfac_ref.curvature.quadratic import InnerProducts
+from kfac_ref.machine.processes import ALONE, Processes
 from kfac_ref.optimizer import Diverged, Record, State
 from kfac_ref.settings import CommonSettings, constant, require
 
@@ -73,9 +73,10 @@ class SGDRecord:
 class SGD:
     """SGD with Nesterov momentum: v ← μ_t v − ε∇h(θ + μ_t v), θ ← θ + v."""
 
-    def __init__(self, network: Network, settings: SGDSettings | None = None) -> None:
+    def __init__(self, network: Network, settings: SGDSettings | None = None, processes: Processes = ALONE) -> None:
         self.network = network
         self.settings = SGDSettings() if settings is None else settings
+        self.processes = processes
 
     def init(self, parameters: Parameters, seed: int = 0) -> SGDState:
         """The state before the first iteration. ValueError if `parameters` do not fit the network."""
@@ -84,23 +85,30 @@ class SGD:
 
     def step(self, state: SGDState, batch: Batch) -> tuple[SGDState, SGDRecord]:
         """One iteration on X (m, d_0) and Y (m, d_ℓ). Diverged if h becomes NaN or infinite."""
-        check_input(self.network, state.parameters, batch)
-        s, k = self.settings, state.k + 1
+        s, k, processes = self.settings, state.k + 1, self.processes
+        share = check_input(self.network, state.parameters, batch, processes=processes)
         mu = momentum(k, s.mu_max)
         ahead = [W + mu * v for W, v in zip(state.parameters, state.velocity, strict=True)]
-        forward_pass = ForwardPass(self.network, ahead, batch.X, s.chunk_size, batch.weights)
-        value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
+        forward_pass = batch.forward_pass(self.network, ahead, s.chunk_size, share)
+        value, gradient = loss_and_gradient(forward_pass, batch.Y, processes.once(s.eta))
+        h, error, gradient = processes.sum((value.h, value.error, gradient), "gradient")
         velocity = [mu * v - s.learning_rate * g for v, g in zip(state.velocity, gradient, strict=True)]
         parameters = [W + v for W, v in zip(state.parameters, velocity, strict=True)]
-        read = read_scalars(value.h, value.error, value.excess, inner(velocity, velocity))
+        read = read_scalars(h, error, value.excess, inner(velocity, velocity))
         h, error, excess, squared_norm = (float(x) for x in read)
-        require_sound(self.network.likelihood, batch.X, batch.Y, h, excess)
-        if not np.isfinite(h + squared_norm):
-            what = "the step" if np.isfinite(h) else "the objective h"
-            found = squared_norm if np.isfinite(h) else h
-            raise Diverged(f"iteration {k}: {what} is {found}; a smaller learning_rate than {s.learning_rate:g} helps")
-        constant_ = self.network.likelihood.constant(self.network.outputs)
-        record = SGDRecord(k, batch.X.shape[0], h + constant_, error, mu, math.sqrt(squared_norm))
+
+        def require_finite() -> None:
+            require_sound(self.network.likelihood, batch.X, batch.Y, h, excess)
+            if not np.isfinite(h + squared_norm):
+                what = "the step" if np.isfinite(h) else "the objective h"
+                found = squared_norm if np.isfinite(h) else h
+                helps = f"a smaller learning_rate than {s.learning_rate:g} helps"
+                raise Diverged(f"iteration {k}: {what} is {found}; {helps}")
+
+        processes.agree(require_finite)
+        record = SGDRecord(
+            k, forward_pass.cases, h + objective.constant(forward_pass), error, mu, math.sqrt(squared_norm)
+        )
         return SGDState(k, parameters, velocity, state.seed), record
 
 
@@ -134,8 +142,11 @@ class NaturalGradient:
 
     Δ minimises M over all δ, not over a span: what re-scaling (§6.4) finds is α = 1 but for rounding, and momentum (§7)
     has nothing to add, μ = 0. States and records are K-FAC's, with γ = sqrt(λ+η), which nothing depends on, and
-    without factors, inverse and averaging. ValueError for a network of more than LARGEST parameters.
+    without factors, inverse and averaging. It is for one process. ValueError for a network of more than LARGEST
+    parameters.
     """
+
+    processes = ALONE
 
     def __init__(self, network: Network, settings: NaturalGradientSettings | None = None) -> None:
         P = sum(p * q for p, q in network.shapes)
@@ -160,7 +171,7 @@ class NaturalGradient:
         """
         check_input(self.network, state.parameters, batch)
         s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights)
+        forward_pass = batch.forward_pass(self.network, state.parameters, s.chunk_size)
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
 
         # Δ, and M along it
@@ -189,11 +200,10 @@ class NaturalGradient:
             rho = optimizer.measured_ratio(self.network, parameters, batch, s, float(h), model.change)
             lam = damping.adjust_lambda(lam, rho, s.omega**s.T1)
         gamma = math.sqrt(lam + s.eta)
-        constant_ = self.network.likelihood.constant(self.network.outputs)
         return State(k, parameters, parameters, lam, gamma, state.seed, delta=delta), Record(
             k=k,
             m=m,
-            h=float(h) + constant_,
+            h=float(h) + objective.constant(forward_pass),
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from autodiff.arrays import Array, combination, read_scalars
 from autodiff.network import Network, Parameters
-from autodiff.objective import loss, loss_and_gradient, require_finite, require_sound
+from autodiff.objective import constant, loss, loss_and_gradient, require_finite, require_sound
 from autodiff.passes import ForwardPass
+from autodiff.share import Share
 from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping, factors, implicit_factors, inverses, quadratic, targets
 from kfac_ref.curvature.factors import Factors
 from kfac_ref.curvature.implicit_factors import ImplicitFactors
 from kfac_ref.curvature.inverses import Inverse
 from kfac_ref.curvature.quadratic import InnerProducts
+from kfac_ref.machine.processes import ALONE, Processes
 from kfac_ref.settings import CommonSettings, Settings
 
 SAMPLED_TARGETS = 2
@@ -45,7 +48,7 @@ class State:
     delta: Parameters | None = None
     """δ₀, the previous update."""
     factors: Factors | ImplicitFactors | None = None
-    """Running averages."""
+    """Running averages; with several processes this one's summands of them (see `KFAC.whole`)."""
     inverse: Inverse | None = None
     """F₀⁻¹ as it was last computed; None: to be computed at the next iteration."""
 
@@ -88,16 +91,33 @@ class KFAC:
     network : Network
     settings : Settings
         The constants; `kfac_ref.preset("paper")` or `("authors")`.
+    processes : Processes, optional
+        Among which the cases of every mini-batch are shared; `kfac_ref.machine.processes_found()`. All have the same
+        state but for their summands of the factors, and take the same steps, which are those of one process to
+        rounding.
 
     Examples
     --------
-    >>> state = kfac.init(parameters, seed=0)
-    >>> state, record = kfac.step(state, Batch(X, Y))
+    >>> import numpy as np
+    >>> import kfac_ref
+    >>> network = kfac_ref.Network([8, 4, 8], "tanh", "gaussian")
+    >>> kfac = kfac_ref.KFAC(network, kfac_ref.preset("authors", lambda0=1.0))
+    >>> state = kfac.init(kfac_ref.glorot_initialisation(network, 0), seed=0)
+    >>> X = np.random.default_rng(0).standard_normal((100, 8))
+    >>> for _ in range(20):
+    ...     state, record = kfac.step(state, kfac_ref.Batch(X, X))
+    >>> state.k, bool(record.h < 12)
+    (20, True)
     """
 
-    def __init__(self, network: Network, settings: Settings | None = None) -> None:
+    def __init__(self, network: Network, settings: Settings | None = None, processes: Processes = ALONE) -> None:
         self.network = network
         self.settings = Settings() if settings is None else settings
+        self.processes = processes
+        if self.settings.time != "independent" and not any(map(self.settings.kinds.lagged, network.weighted)):
+            raise ValueError(
+                f"time {self.settings.time} is for recurrent layers of several steps; the network {network} has none"
+            )
 
     def init(self, parameters: Parameters, seed: int = 0) -> State:
         """The state before the first iteration; γ = sqrt(λ₀+η). ValueError if `parameters` do not fit the network."""
@@ -112,9 +132,10 @@ class KFAC:
         ----------
         state : State
         batch : Batch
-            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters; optionally weights (m,).
+            X (m, d_0) and Y (m, d_ℓ), of the library, device and dtype of the parameters; optionally weights and
+            lengths, (m,). Of several processes each gives its part of the mini-batch.
         sampled : array (⌈τ₁m⌉, d_ℓ), optional
-            Targets for the factors, instead of drawing them from the model.
+            Targets for the factors, instead of drawing them from the model; of the cases that are here.
 
         Raises
         ------
@@ -126,13 +147,16 @@ class KFAC:
             any candidate for γ.
         TypeError
             If X, Y, weights or `sampled` are not arrays of the library, dtype and device of the parameters.
+
+        What one of several processes has to raise, all raise.
         """
-        check_input(self.network, state.parameters, batch, self.settings.tau1, self.settings.tau2)
-        s, k, m = self.settings, state.k + 1, batch.X.shape[0]
-        forward_pass = ForwardPass(self.network, state.parameters, batch.X, s.chunk_size, batch.weights)
+        s, k, processes = self.settings, state.k + 1, self.processes
+        share = check_input(self.network, state.parameters, batch, s.tau1, s.tau2, processes=processes)
+        forward_pass = batch.forward_pass(self.network, state.parameters, s.chunk_size, share)
 
         # 1. the gradient
-        value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
+        value, gradient = loss_and_gradient(forward_pass, batch.Y, processes.once(s.eta))
+        h, error, gradient = processes.sum((value.h, value.error, gradient), "gradient")
 
         # 2. the running averages of the factors, with targets sampled from the model
         running = self.update_factors(state, forward_pass, sampled)
@@ -149,17 +173,24 @@ class KFAC:
         inverses, pivots = self.inverses(state, running, gammas, refresh)
         directions = [[-u for u in inverse.apply(gradient)] for inverse in inverses]
         previous = [state.delta] if s.momentum and state.delta is not None else []
+        m = forward_pass.cases
         products = quadratic.inner_products(forward_pass, gradient, directions + previous, math.ceil(s.tau2 * m))
-        h, error, excess, *on_host = read_scalars(value.h, value.error, value.excess, *products, *pivots.values())
-        require_sound(self.network.likelihood, batch.X, batch.Y, float(h), float(excess))
-        products = InnerProducts(*on_host[:3])
-        usable = _usable(k, batch, float(h), gammas, products, dict(zip(pivots, on_host[3:], strict=True)))
+        products = products._replace(forms=processes.sum(products.forms, "forms"))
+        h, error, excess, *on_host = read_scalars(h, error, value.excess, *products, *pivots.values())
+        products, of_gamma = InnerProducts(*on_host[:3]), dict(zip(pivots, on_host[3:], strict=True))
+
+        def require_usable() -> list[int]:
+            require_sound(self.network.likelihood, batch.X, batch.Y, float(h), float(excess))
+            return _usable(k, batch, float(h), gammas, products, of_gamma)
+
+        usable = processes.agree(require_usable)
         second = [len(gammas)] if previous else []
         models = {c: quadratic.minimise(products, state.lam + s.eta, [c, *second]) for c in usable}
 
         # 5. the best candidate, the first of equals; the step
         best = min(usable, key=lambda c: models[c].change)
-        model, direction = models[best], directions[best]
+        best, model = processes.tell((best, models[best]), "decisions")
+        direction = directions[best]
         if previous:
             pairs = zip(direction, previous[0], strict=True)
             delta = [combination(model.alpha, d, model.mu, d0) for d, d0 in pairs]
@@ -170,7 +201,8 @@ class KFAC:
         # 6. λ, by how well M predicted the change of h
         lam, rho = state.lam, math.nan
         if k % s.T1 == 0:
-            rho = measured_ratio(self.network, parameters, batch, s, float(h), model.change)
+            rho = measured_ratio(self.network, parameters, batch, s, float(h), model.change, share, processes)
+            rho = processes.tell(rho, "decisions")
             lam = damping.adjust_lambda(lam, rho, s.omega**s.T1, s.lambda_min, s.lambda_max)
 
         state = replace(
@@ -184,11 +216,10 @@ class KFAC:
             factors=running,
             inverse=inverses[best],
         )
-        constant = self.network.likelihood.constant(self.network.outputs)
         return state, Record(
             k=k,
             m=m,
-            h=float(h) + constant,
+            h=float(h) + constant(forward_pass),
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,
@@ -209,7 +240,8 @@ class KFAC:
         if sampled is None:
             sample = sampled_targets(state, forward_pass, cases)
         else:
-            sample = targets.given(forward_pass, cases, sampled)
+            given = sampled
+            sample = self.processes.agree(lambda: targets.given(forward_pass, cases, given))
         epsilon = factors.averaging_weight(state.k + 1 - state.restart, s.epsilon_max)
         running = implicit_factors.average(state.factors, forward_pass, sample, cases, s.tridiagonal, epsilon, s.kinds)
         candidates_due = (state.k + 1) % s.T2 == 0 and s.candidates_inverted
@@ -225,20 +257,35 @@ class KFAC:
     ) -> tuple[list[Inverse], dict[float, Array]]:
         """F₀⁻¹, or what a subclass has in its place with `apply`, for each γ, and the pivots of those computed now: all
         at a refresh (§8), otherwise those for a γ other than the present one."""
-        s = self.settings
-        found: list[Inverse] = []
-        pivots = {}
-        for gamma in gammas:
-            if state.inverse is not None and not refresh and (gamma == state.gamma or not s.candidates_inverted):
-                found.append(state.inverse)
-                continue
-            inverse, pivots[gamma] = self._invert(running.explicit, gamma)
-            found.append(inverse)
-        return found, pivots
+        s, old = self.settings, state.inverse
+        kept = [old is not None and not refresh and (g == state.gamma or not s.candidates_inverted) for g in gammas]
+        due = [gamma for gamma, keep in zip(gammas, kept, strict=True) if not keep]
+        if not due:
+            return [cast(Inverse, old)] * len(gammas), {}
+        whole, divide = self.whole(running), self.processes.divide
+        new = inverses.invert_each(whole, due, s.pi_norm, s.tridiagonal, s.time, divide)
+        found = iter(inverse for inverse, _ in new)
+        pivots = dict(zip(due, (pivots for _, pivots in new), strict=True))
+        return [cast(Inverse, old) if keep else next(found) for keep in kept], pivots
 
-    def _invert(self, running: Factors, gamma: float) -> tuple[Inverse, Array]:
-        damped = damping.factorise(running, gamma, self.settings.pi_norm)
-        return inverses.invert(running, damped, self.settings.tridiagonal), damped.pivots
+    def whole(self, running: Factors | ImplicitFactors) -> Factors:
+        """The running averages, multiplied out, of which each process has a summand. As they are linear in the cases,
+        they are summed only where they are to be inverted, and where a state is written."""
+        found = running.explicit
+        return found if self.processes.alone else factors.summed(found, lambda x: self.processes.sum(x, "factors"))
+
+    def gathered(self, state: State) -> State:
+        """The state as one process alone would have it, for all: that of a checkpoint."""
+        if self.processes.alone or state.factors is None:
+            return state
+        return replace(state, factors=self.whole(state.factors))
+
+    def told(self, state: State) -> State:
+        """For all processes the state that the first one has from one process alone: the reverse of `gathered`."""
+        state = self.processes.tell(state)
+        if self.processes.first or state.factors is None:
+            return state
+        return replace(state, factors=factors.scaled(state.factors.explicit, 0.0))
 
     def _average(self, state: State, parameters: Parameters) -> Parameters:
         """§13: θ̄ ← ξθ̄ + (1−ξ)θ, counted from `average_from`; before that θ̄ is θ."""
@@ -255,11 +302,19 @@ def sampled_targets(state: State, forward_pass: ForwardPass, cases: int) -> targ
 
 
 def measured_ratio(
-    network: Network, parameters: Parameters, batch: Batch, settings: CommonSettings, before: float, model_change: float
+    network: Network,
+    parameters: Parameters,
+    batch: Batch,
+    settings: CommonSettings,
+    before: float,
+    model_change: float,
+    share: Share | None = None,
+    processes: Processes = ALONE,
 ) -> float:
     """ρ of the step to `parameters` from where h was `before`, on the same mini-batch (§6.5)."""
-    after = loss(ForwardPass(network, parameters, batch.X, settings.chunk_size, batch.weights), batch.Y, settings.eta)
-    return reduction_ratio(before, float(read_scalars(after.h)[0]), model_change)
+    forward_pass = batch.forward_pass(network, parameters, settings.chunk_size, share)
+    after = processes.sum(loss(forward_pass, batch.Y, processes.once(settings.eta)).h, "ρ")
+    return reduction_ratio(before, float(read_scalars(after)[0]), model_change)
 
 
 def reduction_ratio(before: float, after: float, model_change: float) -> float:

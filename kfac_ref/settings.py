@@ -10,7 +10,7 @@ from typing import Any
 from autodiff.names import closest
 from autodiff.passes import CHUNK_SIZE
 from kfac_ref.curvature.damping import PI_NORMS
-from kfac_ref.curvature.factors import FULL_BLOCKS, SHARINGS, Kinds
+from kfac_ref.curvature.factors import FULL_BLOCKS, SHARINGS, TIMES, Kinds
 
 INVERSES = ("block-tridiagonal", "block-diagonal")
 
@@ -55,6 +55,11 @@ class Settings(CommonSettings):
     full_blocks: str = constant(
         "full", "blocks of normalisation layers, which have no factors: full, or diagonal for comparison"
     )
+    time: str = constant(
+        "independent",
+        "blocks of recurrent layers, their steps taken for independent (expand), or correlated over time: symmetric "
+        "or stationary (RNN §3)",
+    )
     momentum: bool = constant(True, "whether the previous update δ₀ takes part (§7)")
     lambda0: float = constant(150.0, "λ at the start (§6.5); about 1 is advised for classifiers")
     lambda_min: float = constant(0.0, "lower bound of λ (§6.5)")
@@ -81,6 +86,7 @@ class Settings(CommonSettings):
         closest(self.pi_norm, PI_NORMS, "norm for π (pi_norm)")
         closest(self.sharing, SHARINGS, "way to share weights (sharing)")
         closest(self.full_blocks, FULL_BLOCKS, "kind of full blocks (full_blocks)")
+        closest(self.time, TIMES, "way to treat time (time)")
         require(self, "finite and ≥ 0", lambda v: 0 <= v < math.inf, "lambda0", "lambda_min", "gamma_min")
         require(self, "≥ lambda_min", lambda v: v >= self.lambda_min, "lambda_max")
         least = f"> 0 and ≥ gamma_min, which is {self.gamma_min:g} (sqrt(eta) in the preset authors)"
@@ -88,6 +94,7 @@ class Settings(CommonSettings):
         require(self, "in (0, 1]", lambda v: 0 < v <= 1, "tau1", "tau2", "omega")
         require(self, "in [0, 1)", lambda v: 0 <= v < 1, "epsilon_max", "xi_max")
         require(self, "≥ 1", lambda v: v >= 1, "T1", "T2", "T3", "average_from")
+        self.kinds  # noqa: B018  that they go together
 
     @property
     def tridiagonal(self) -> bool:
@@ -96,8 +103,8 @@ class Settings(CommonSettings):
 
     @property
     def kinds(self) -> Kinds:
-        """Of factors of layers with shared weights, and of full blocks."""
-        return Kinds(self.sharing, self.full_blocks)
+        """Of factors of layers with shared weights, of full blocks, and of time."""
+        return Kinds(self.sharing, self.full_blocks, self.time)
 
 
 def check_types(constants: Any) -> None:

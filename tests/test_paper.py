@@ -43,6 +43,7 @@ MODULES = [
                 "kronecker",
                 "kronecker_fisher",
                 "quadratic",
+                "recurrent",
                 "targets",
             ),
         )

@@ -17,6 +17,7 @@ PIECES = {
     "benchmark": "time iterations by stage, beside the machine's own rate and other programs",
     "race": "the seconds to a training error, beside kfac-jax",
     "gpu-campaign": "on a GPU, in minutes: whether all works there, and how fast, a page",
+    "processes": "what many processes send each other, how long an iteration takes, and what large mini-batches gain",
     "estimators": "scores and seconds of the estimators beside scikit-learn's networks",
     "peers": "find the conventions of other K-FAC libraries, in environments of their own",
     "make-conformance": "make the conformance vectors of the oracle again",

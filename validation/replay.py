@@ -19,6 +19,7 @@ import numpy as np
 
 from autodiff.arrays import Array, from_numpy, to_numpy
 from kfac_ref import KFAC, Batch, Network, Settings, preset
+from kfac_ref.machine import ALONE, Processes
 
 TOLERANCES = {
     "delta_to_20": 1e-9,
@@ -64,14 +65,15 @@ def described(settings: dict[str, Any]) -> tuple[Network, Settings]:
     return network, preset("authors", **constants)
 
 
-def replay(path: str | Path, like: Array | None = None) -> Replay:
-    """Replay the trace at `path`, in the library, device and dtype of `like` (default: NumPy, float64)."""
+def replay(path: str | Path, like: Array | None = None, processes: Processes = ALONE) -> Replay:
+    """Replay the trace at `path`, in the library, device and dtype of `like` (default: NumPy, float64), by one process
+    or by many."""
     like = np.zeros(0) if like is None else like
     trace = read(path)
     recorded = json.loads(str(trace["settings"]))
     iterations = int(recorded["iterations"])
     network, settings = described(recorded)
-    kfac = KFAC(network, settings)
+    kfac = KFAC(network, settings, processes)
 
     def layers(prefix: str) -> list[np.ndarray]:
         return [trace[f"{prefix}_{i}"] for i in range(1, network.layers + 1)]
@@ -85,8 +87,9 @@ def replay(path: str | Path, like: Array | None = None) -> Replay:
     state = kfac.init([from_numpy(W, like) for W in layers("W0")])
     for k in range(1, iterations + 1):
         rows = trace[f"index_{k}"].astype(np.int64).reshape(-1)
-        batch = Batch(from_numpy(trace["X"][rows], like), from_numpy(trace["Y"][rows], like))
-        state, record = kfac.step(state, batch, sampled=from_numpy(trace[f"sampled_{k}"], like))
+        here, sampled = rows[processes.dealt(len(rows))], trace[f"sampled_{k}"]
+        batch = Batch(from_numpy(trace["X"][here], like), from_numpy(trace["Y"][here], like))
+        state, record = kfac.step(state, batch, sampled=from_numpy(sampled[processes.dealt(len(sampled))], like))
         for name, value in (("alpha", record.alpha), ("mu", record.mu), ("gamma", record.gamma), ("lam", record.lam)):
             if name != "mu" or settings.momentum:
                 compare("scalars", [np.asarray(value)], [trace[name][k - 1]])
@@ -94,8 +97,9 @@ def replay(path: str | Path, like: Array | None = None) -> Replay:
         for key, ours in (("gradient", record.gradient), ("direction", record.direction)):
             if f"{key}_{k}_1" in trace:
                 compare("recorded", ours, layers(f"{key}_{k}"))
-        if state.factors is not None:
-            for name, blocks in (("A", state.factors.A), ("G", state.factors.G)):
+        if state.factors is not None and any(name.startswith(f"A_{k}_") for name in trace):
+            whole = kfac.whole(state.factors)
+            for name, blocks in (("A", whole.A), ("G", whole.G)):
                 for (i, j), block in blocks.items():
                     if f"{name}_{k}_{i}_{j}" in trace:
                         compare("recorded", [block], [trace[f"{name}_{k}_{i}_{j}"]])

@@ -60,6 +60,10 @@ class Dense(Layer):
         value, saved = self.activation.value(a @ W.T)
         return from_rows(value, self.output), Tape(a, saved)
 
+    def forward_masked(self, W: Array, x: Array, mask: Array) -> tuple[Array, Tape]:
+        y, tape = self.forward(W, x)
+        return y, tape._replace(a=tape.a * to_rows(mask[:, :, None], self.input))
+
     def backward(self, W: Array, tape: Tape, Dy: Array) -> Array:
         return self.activation.pull(tape.saved, to_rows(Dy, self.output))
 

@@ -6,8 +6,9 @@ g_t = 𝒟s_t, 𝒟W = Σ_t g_t ā_tᵀ. A layer of an MLP is T = 1 and gathers 
 
 Arrays of m cases are (m, *shape of a case): (m, d) vectors, (m, T, d) sequences, and (m, H, W, c) images: channels are
 last inside, so that a location's numbers lie together, and first, (c, H, W), in a network's description and its data.
-Rows are (m·T, p), case after case. What is given back or pushed forward for r cotangents or directions at once has r in
-front: (r, m, *shape), (r, m·T, d).
+Rows are (m·T, p), case after case. Where sequences differ in length they are padded behind, and a mask (m, T) of ones
+and zeros says which steps a case has: see `Layer.forward_masked`. What is given back or pushed forward for r cotangents
+or directions at once has r in front: (r, m, *shape), (r, m·T, d).
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Layer:
     kronecker: ClassVar[bool] = False
     """Whether it has weights and rows, so that Ā ⊗ G approximates its block of F. Where it has weights and no rows, the
     block is small and is kept whole."""
+    recurrent: ClassVar[bool] = False
+    """Whether its locations are steps of time, of which each takes what the one before gave."""
 
     # --- shapes ---
 
@@ -100,6 +103,14 @@ class Layer:
     def forward(self, W: Array | None, x: Array) -> tuple[Array, Tape]:
         """y of m cases x, and what the other passes need."""
         raise NotImplementedError
+
+    def forward_masked(self, W: Array | None, x: Array, mask: Array) -> tuple[Array, Tape]:
+        """The same of sequences (m, T, d) that have only the steps of which `mask` (m, T) is 1, and padding behind.
+
+        Padding must not be seen: the rows that weights are applied to are 0 there, and what is gathered from all steps
+        leaves it out. What y has there is of no matter, as nobody looks at it, and its 𝒟y is 0.
+        """
+        return self.forward(W, x)
 
     def backward(self, W: Array | None, tape: Tape, Dy: Array) -> Array:
         """g = 𝒟s, as rows, from 𝒟y; without weights 𝒟y itself."""

@@ -152,6 +152,21 @@ class MeanOverPositions(MeanOverLocations):
     kind: ClassVar[str] = "mean-over-positions"
     dimensions: ClassVar[int] = 2
 
+    def forward_masked(self, W: None, x: Array, mask: Array) -> tuple[Array, Tape]:
+        share = (mask / namespace(x).sum(mask, axis=1, keepdims=True))[:, :, None]
+        return _shared(x, share), Tape(extra=(share,))
+
+    def pull(self, W: None, tape: Tape, g: Array) -> Array:
+        return g[..., None, :] * tape.extra[0] if tape.extra else super().pull(W, tape, g)
+
+    def push(self, W: None, tape: Tape, dx: Array, V: Sequence[Array]) -> Array:
+        return _shared(dx, tape.extra[0]) if tape.extra else super().push(W, tape, dx, V)
+
+
+def _shared(x: Array, share: Array) -> Array:
+    """Σ_t share_t x_t of x (…, m, T, d), the shares (m, T, 1) being 0 where a case has no step."""
+    return namespace(x).sum(x * share, axis=-2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flatten(Layer):
@@ -165,6 +180,9 @@ class Flatten(Layer):
 
     def forward(self, W: None, x: Array) -> tuple[Array, Tape]:
         return self._flat(x), Tape()
+
+    def forward_masked(self, W: None, x: Array, mask: Array) -> tuple[Array, Tape]:
+        raise ValueError("a layer flatten takes sequences of one length, as each step has weights of its own behind it")
 
     def pull(self, W: None, tape: Tape, g: Array) -> Array:
         return packed(namespace(g).reshape(g, (*g.shape[:-1], *self.input)), self.input)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from autodiff.activations import Activation
@@ -33,6 +33,7 @@ class Recurrent(Layer):
 
     kind: ClassVar[str] = "recurrent"
     kronecker: ClassVar[bool] = True
+    recurrent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_input(self, 2)
@@ -78,9 +79,22 @@ class Recurrent(Layer):
         values = h[-1] if self.returns == "last" else xp.stack(h, axis=1)
         return values, Tape(xp.reshape(a, (m * T, p)), xp.stack(saved, axis=1))
 
+    def forward_masked(self, W: Array, x: Array, mask: Array) -> tuple[Array, Tape]:
+        xp, (m, T) = namespace(x), mask.shape
+        every, tape = replace(self, returns="all").forward(W, x)
+        tape = tape._replace(a=tape.a * xp.reshape(mask, (m * T, 1)))
+        if self.returns == "all":
+            return every, tape
+        # 1 at a case's last step, which is followed by padding or by nothing
+        after = xp.concat([mask[:, 1:], xp.zeros_like(mask[:, :1])], axis=1)
+        last = (mask - after)[:, :, None]
+        return xp.sum(every * last, axis=1), tape._replace(extra=(last,))
+
     def backward(self, W: Array, tape: Tape, Dy: Array) -> Array:
+        if tape.extra:  # the last step of each case is at a place of its own
+            Dy = Dy[..., None, :] * tape.extra[0]
         # back through time: 𝒟h_t gets a share from the output, and one from step t+1
-        xp, T, last = namespace(Dy), self.locations, self.returns == "last"
+        xp, T, last = namespace(Dy), self.locations, self.returns == "last" and not tape.extra
         recurrent = W[:, self.input[1] : self.fan_in]
         g: list[Array] = []
         for t in reversed(range(T)):
@@ -109,6 +123,8 @@ class Recurrent(Layer):
             if t:
                 step = step + rows_times(dh[-1], recurrent)
             dh.append(self.activation.push(tape.saved[:, t, :], step))
+        if tape.extra:
+            return xp.sum(xp.stack(dh, axis=-2) * tape.extra[0], axis=-2)
         return dh[-1] if self.returns == "last" else xp.stack(dh, axis=-2)
 
     def rows(self, tape: Tape) -> Array:

@@ -26,7 +26,8 @@ from kfac_ref.command import reporting
 from kfac_ref.data import datasets
 from kfac_ref.settings import PRESETS, Settings
 from kfac_ref.training import networks, runs
-from kfac_ref.training.experiment import Experiment, prepare, require_known
+from kfac_ref.training.dealing import prepare
+from kfac_ref.training.experiment import Experiment, require_known
 
 ITERATIONS = 800
 """Of a run that is given no bound."""
@@ -41,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {message}\n" if machine.started_first() else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,11 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return options.command(options)
     except optimizer.Diverged as error:
-        print(f"kfac-ref: stopped: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("kfac-ref: interrupted", file=sys.stderr)
-        return 130
+        return _ended(f"kfac-ref: stopped: {error}", 1, error)
+    except KeyboardInterrupt as error:
+        return _ended("kfac-ref: interrupted", 130, error)
     except BrokenPipeError:
         # whoever read the output has gone; nothing more can be said, not even by the flush when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,8 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = f"{error.filename}: {error.strerror}"
         if isinstance(error, MemoryError):
             message = f"not enough memory: {error}"
-        print(f"kfac-ref: error: {' '.join(message.split())}", file=sys.stderr)
-        return 2
+        return _ended(f"kfac-ref: error: {' '.join(message.split())}", 2, error)
+
+
+def _ended(message: str, code: int, error: BaseException) -> int:
+    """Say why the command ends, once: of several processes the first does if all know; else who knows ends all."""
+    if not (machine.started_alone() or machine.agreed(error)):
+        machine.end_all(message, code)
+    elif machine.started_first():
+        print(message, file=sys.stderr)
+    return code
 
 
 def _parser() -> Parser:
@@ -182,7 +189,7 @@ def _parser() -> Parser:
     plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
     plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
     model_commands.register(commands)
-    oracle_commands.register(commands, _sizes)
+    oracle_commands.register(commands, _network)
     return parser
 
 
@@ -211,13 +218,6 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", help=meaning, **option)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split("-"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'"{text}" is not sizes joined by "-", as in 256-64-256') from None
-
-
 def _network(words: str) -> networks.Wanted:
     try:
         return networks.given(words)
@@ -239,7 +239,7 @@ def _count_or_none(text: str) -> int | None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    given = vars(options)
+    given, processes = vars(options), machine.processes_found()
     experiment_given = {f.name: given[f.name] for f in fields(Experiment) if f.name in given}
     experiment_given["constants"] = {
         k.removeprefix("constant_"): v for k, v in given.items() if k.startswith("constant_")
@@ -247,31 +247,37 @@ def _train(options: argparse.Namespace) -> int:
     plan_given = {f.name: given[f.name] for f in fields(runs.Plan) if f.name in given}
     if "resume" in given:
         folder = given["resume"]
-        if not folder.is_dir():
-            raise ValueError(f"{folder} holds no run: it is no folder")
-        with runs.at_work(folder):
-            return _run(*_resumed(folder, given, experiment_given, plan_given))
+        with runs.at_work(folder, processes):
+            return _run(*_resumed(folder, given, experiment_given, plan_given, processes))
     if "refresh_inverse" in given:
         raise ValueError("--refresh-inverse goes with --resume")
     default = {} if "seconds" in plan_given else {"iterations": ITERATIONS}
     plan = runs.Plan(**default | plan_given)
     if experiment_given.get("optimizer") == "sgd" and "preset" in experiment_given:
         raise ValueError("--preset is for K-FAC; it does not go with --optimizer sgd")
-    prepared = prepare(Experiment(**experiment_given))
+    prepared = prepare(Experiment(**experiment_given), processes)
     runs.require_held_out(prepared, plan)
     name = prepared.dataset.name
-    folder = runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
-    with runs.at_work(folder):
+
+    def new() -> Path:
+        return runs.new_folder(given["out"]) if "out" in given else runs.next_folder(Path("kfac-runs"), name)
+
+    folder = processes.by_first(new)
+    with runs.at_work(folder, processes):
         return _run(runs.start(folder, prepared, plan), plan)
 
 
 def _resumed(
-    folder: Path, given: dict[str, Any], experiment_given: dict[str, Any], plan_given: dict[str, Any]
+    folder: Path,
+    given: dict[str, Any],
+    experiment_given: dict[str, Any],
+    plan_given: dict[str, Any],
+    processes: machine.Processes,
 ) -> tuple[runs.Run, runs.Plan]:
     """The run in `folder` and its plan with what is given anew; ValueError if what is given contradicts the run."""
     if "out" in given:
         raise ValueError("--out does not go with --resume: a run goes on in its own folder")
-    experiment, plan = runs.read_settings(folder)
+    experiment, plan = processes.by_first(lambda: runs.read_settings(folder))
     constants = experiment_given.pop("constants")
     require_known(constants, experiment.constants, experiment.optimizer)
     moved = {name: experiment_given.pop(name) for name in ("data", "backend") if name in experiment_given}
@@ -287,7 +293,7 @@ def _resumed(
             raise ValueError(f"the run in {folder} has {name} {before[name]}; it cannot be changed by --resume")
     plan = replace(plan, **plan_given)
     try:
-        prepared = prepare(replace(experiment, **moved))
+        prepared = prepare(replace(experiment, **moved), processes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / runs.SETTINGS}: {error}") from error
     run = runs.resume(folder, prepared)
@@ -296,18 +302,20 @@ def _resumed(
             raise ValueError("--refresh-inverse is for runs of K-FAC")
         run.state = optimizer.refreshed(run.state)
     run.patience(plan)
-    if (run.exhausted or plan.done(run.state.k, run.seconds)) and (folder / reporting.CURVE).exists():
+    drawn = processes.by_first(lambda: (folder / reporting.CURVE).exists())
+    if (run.exhausted or plan.done(run.state.k, run.seconds)) and drawn:
         raise ValueError(
             f"the run in {folder} is finished: {run.state.k} iterations in {run.seconds:.0f} s; "
             "give more --iterations or --seconds to go on"
         )
-    runs.write_settings(run, plan)
+    processes.by_first(lambda: runs.write_settings(run, plan))
     return run, plan
 
 
 def _run(run: runs.Run, plan: runs.Plan) -> int:
     """Train with a progress bar, or with a line for each evaluation where there is no terminal; then draw."""
-    if warning := machine.blas_warning():
+    first = run.processes.first
+    if first and (warning := machine.blas_warning()):
         print(f"kfac-ref: warning: {warning}", file=sys.stderr)
     caught: list[int] = []
 
@@ -317,7 +325,8 @@ def _run(run: runs.Run, plan: runs.Plan) -> int:
         caught.append(number)
         run.stop = True
         # os.write, as a signal may come in the middle of a print
-        os.write(2, b"\nstopping after this iteration; again to stop at once\n")
+        if first:
+            os.write(2, b"\nstopping after this iteration; again to stop at once\n")
 
     def stopped() -> str:
         folder = shlex.quote(str(run.folder))
@@ -326,14 +335,16 @@ def _run(run: runs.Run, plan: runs.Plan) -> int:
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with run.at_full_speed(plan) as threads:
+            if not first:
+                run.train(plan, lambda line: None)
+                return 0
             print(reporting.heading(run, threads), flush=True)
             with reporting.progress_bar(plan, run) as bar:
                 run.train(plan, lambda line: _report(bar, plan, line))
     except optimizer.Diverged as error:
         raise optimizer.Diverged(f"{error}; the last good state is in {run.folder / runs.CHECKPOINT}") from error
-    except KeyboardInterrupt:
-        print(stopped(), file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        return _ended(stopped(), 130, error)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -16,9 +16,11 @@ from autodiff.initialisation import INITIALISATIONS
 from autodiff.network import Network
 from autodiff.passes import forward
 from kfac_ref.data import datasets
+from kfac_ref.oracle.captured import load_case
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.check import check
 from kfac_ref.oracle.truth import Truth, truth
+from kfac_ref.training import networks
 from kfac_ref.training.experiment import Experiment, prepare
 
 CASES = 100
@@ -27,8 +29,8 @@ PROBE, SAMPLED = 1, 2
 """Purposes of random numbers: with the seed, their keys."""
 
 
-def register(commands: Any, sizes: Callable[[str], tuple[int, ...]]) -> None:
-    """Add the three to an argument parser's `commands`; `sizes` reads those of a network."""
+def register(commands: Any, network: Callable[[str], networks.Wanted]) -> None:
+    """Add the three to an argument parser's `commands`; `network` reads which one is wanted."""
     case = _command(commands, "case", _case, "make a case: a network, its parameters and data")
     case.add_argument(
         "--data",
@@ -36,15 +38,24 @@ def register(commands: Any, sizes: Callable[[str], tuple[int, ...]]) -> None:
         metavar="NAME|PATH",
         help="as for train; without targets of its own, an autoencoder's inputs are its targets (default: %(default)s)",
     )
-    case.add_argument("--network", type=sizes, metavar="D-D-…-D", help="sizes, as 256-20-20-10")
+    case.add_argument(
+        "--network",
+        type=network,
+        metavar="NETWORK",
+        help="sizes, as 256-20-20-10; or of other layers, by name, as a line or the path of a JSON file, as for train",
+    )
     case.add_argument(
         "--activation",
-        default="tanh",
         metavar="NAME[,NAME…]",
-        help="of all hidden layers, an autoencoder's code layer being linear; or of each in turn (default: tanh)",
+        help="of networks by sizes: of all hidden layers, an autoencoder's code layer being linear, or of each in turn "
+        "(default: tanh)",
     )
     case.add_argument("--likelihood", metavar="NAME", help="bernoulli, categorical or gaussian")
-    case.add_argument("--initialisation", default="sparse", metavar="NAME", help="sparse (default) or glorot")
+    case.add_argument(
+        "--initialisation",
+        metavar="NAME",
+        help="sparse (default for networks by sizes), he (default for others) or glorot",
+    )
     case.add_argument("--cases", type=int, metavar="N", help=f"the first N training cases (default: {CASES})")
     case.add_argument("--seed", type=int, default=0, metavar="N", help="of parameters, V and samples (default: 0)")
     for name, meaning in (
@@ -66,6 +77,11 @@ def register(commands: Any, sizes: Callable[[str], tuple[int, ...]]) -> None:
     judge.add_argument("theirs", type=Path, metavar="THEIRS.npz")
     judge.add_argument("--case", required=True, type=Path, metavar="CASE.npz")
     judge.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    judge.add_argument(
+        "--explain",
+        action="store_true",
+        help="for what differs, add the formula that theirs computes, the right one and its section in the paper",
+    )
     for parser in (case, of, judge):
         parser.set_defaults(option_names=re.findall(r"--[\w-]+", parser.format_usage()))
 
@@ -77,12 +93,12 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
 
 
 def _case(options: argparse.Namespace) -> int:
-    names = options.activation.split(",")
+    names = options.activation.split(",") if options.activation is not None else []
     prepared = prepare(
         Experiment(
             data=options.data,
             network=options.network,
-            activation=names[0],
+            activation=names[0] if names else None,
             likelihood=options.likelihood,
             initialisation=options.initialisation,
             seed=options.seed,
@@ -99,8 +115,8 @@ def _case(options: argparse.Namespace) -> int:
         raise ValueError(f"--cases {N}, expected 1 to {len(X)}: {prepared.dataset.name} has so many training cases")
     case = Case(
         network,
-        INITIALISATIONS[options.initialisation](network, options.seed),
-        X[:N],
+        INITIALISATIONS[str(prepared.experiment.initialisation)](network, options.seed),
+        arrays.namespace(X).reshape(X[:N], (N, *network.input)),
         Y[:N],
         gamma=options.gamma,
         lam=getattr(options, "lambda"),
@@ -121,7 +137,7 @@ def _case(options: argparse.Namespace) -> int:
 def _truth(options: argparse.Namespace) -> int:
     if options.out.resolve() == options.case.resolve():
         raise ValueError(f"--out is the case itself: {options.out}")
-    case = Case.load(options.case)
+    case = load_case(options.case)
     found = truth(case)
     found.save(options.out)
     print(f"{options.out}: {case.network}, {case.cases} cases\n{table(found)}")
@@ -152,9 +168,12 @@ def table(found: Truth) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    report = check(options.theirs, Case.load(options.case))
+    report = check(options.theirs, load_case(options.case))
     if options.json:
-        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        said = report.as_dict() | ({"explain": report.explain()} if options.explain else {})
+        print(json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print(report)
+        if options.explain:
+            print(f"\n{report.explain()}")
     return 0 if report.matches else 1

@@ -31,9 +31,9 @@ TITLE = 110
 def heading(run: runs.Run, threads: int | None) -> str:
     """What is about to be trained, where, with how many BLAS threads if that is known."""
     p = run.prepared
-    cases = f"{p.data.X.shape[0]} training cases"
-    if p.data.X_test is not None:
-        cases += f", {p.data.X_test.shape[0]} test cases"
+    cases = f"{p.data.cases} training cases"
+    if p.data.test_cases is not None:
+        cases += f", {p.data.test_cases} test cases"
     by = "SGD with Nesterov momentum"
     if isinstance(p.optimizer, KFAC):
         s = p.optimizer.settings
@@ -41,6 +41,8 @@ def heading(run: runs.Run, threads: int | None) -> str:
     device = p.experiment.backend
     if threads is not None:
         device += f", {threads} BLAS thread{'s' if threads > 1 else ''}"
+    if not run.processes.alone:
+        device += f" in each of {run.processes.number} processes"
     return (
         f"data      {p.dataset.name}: {p.dataset.source}\n"
         f"          {cases}\n{_columns(p.dataset)}"

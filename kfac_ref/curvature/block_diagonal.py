@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autodiff import arrays
 from autodiff.arrays import Array
 from autodiff.network import Parameters
-from autodiff.threads import side_by_side
-from kfac_ref.curvature import kronecker
+from autodiff.threads import Work, side_by_side
+from autodiff.trees import Symmetric
+from kfac_ref.curvature import damping, kronecker
 from kfac_ref.curvature.damping import DampedFactors
 from kfac_ref.curvature.factors import Factors
 
@@ -31,6 +34,20 @@ def invert(damped: DampedFactors) -> BlockDiagonalInverse:
     roots = damped.A + damped.G
     inverses = side_by_side(lambda R: R.T @ R, roots[0], roots, costs=[R.shape[0] for R in roots])
     return BlockDiagonalInverse(inverses[: len(damped.A)], inverses[len(damped.A) :])
+
+
+def invert_each(
+    factors: Factors, gammas: Sequence[float], norm: str, work: Work = side_by_side
+) -> list[tuple[BlockDiagonalInverse, Array]]:
+    """F̆⁻¹ for each γ, and its pivots (see `DampedFactors`): damped, factorised and inverted in one piece of `work` for
+    each factor."""
+
+    def inverse(damped: Array) -> tuple[Symmetric, Array]:
+        R, pivot = arrays.inverse_square_root(damped)
+        return Symmetric(R.T @ R), pivot
+
+    found = damping.on_damped(inverse, factors, gammas, norm, work)
+    return [(BlockDiagonalInverse([x.matrix for x in f.A], [x.matrix for x in f.G]), f.pivots) for f in found]
 
 
 def approximate(factors: Factors) -> Factors:

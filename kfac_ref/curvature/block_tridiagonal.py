@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from autodiff import arrays
 from autodiff.arrays import Array
 from autodiff.network import Parameters
-from autodiff.threads import side_by_side
+from autodiff.threads import Work, side_by_side
 from kfac_ref.curvature import kronecker
 from kfac_ref.curvature.damping import DampedFactors
 from kfac_ref.curvature.factors import Blocks, Factors, mirrored
@@ -49,21 +49,30 @@ class BlockTridiagonalInverse:
         return [U[0], *[u - b for u, b in zip(U[1:], below, strict=True)]]
 
 
-def invert(factors: Factors, damped: DampedFactors) -> BlockTridiagonalInverse:
-    """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones."""
+def invert(factors: Factors, damped: DampedFactors, work: Work = side_by_side) -> BlockTridiagonalInverse:
+    """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones; eigenproblems are left to `work`."""
     layers = range(1, factors.layers)
     cross_A, cross_G = [factors.A[i - 1, i] for i in layers], [factors.G[i, i + 1] for i in layers]
-    reduced = [_low_rank(A, G) for A, G in zip(cross_A, cross_G, strict=True)]
+    reduced = [_low_rank(A, G) for A, G in zip(cross_A, cross_G, strict=True)] * 2
     cross, own, following = cross_A + cross_G, damped.A[:-1] + damped.G[:-1], damped.A[1:] + damped.G[1:]
-    sizes = [x.shape[0] for x in cross]
-    sides = side_by_side(_eliminate, damped.A[0], cross, following, own, reduced * 2, costs=sizes)
-    sides_A, sides_G = sides[: len(layers)], sides[len(layers) :]
+    like, sizes = damped.A[0], [x.shape[0] for x in cross]
+    regressed = side_by_side(_regress, like, cross, following, costs=sizes)
+    Psi, halves = [Psi for Psi, _ in regressed], [half for _, half in regressed]
+    inverses = side_by_side(_inverse, like, own, reduced, costs=sizes)
+    spectra = work(kronecker.diagonalised, like, own, halves, reduced, costs=sizes)
+    pencils = [Pencil(K, s, inverse) for (K, s), inverse in zip(spectra, inverses, strict=True)]
+    pairs = zip(pencils[: len(layers)], pencils[len(layers) :], strict=True)
     return BlockTridiagonalInverse(
-        [Psi for Psi, _ in sides_A],
-        [Psi for Psi, _ in sides_G],
-        [kronecker.pair_inverse(a, g, sign=-1, clip=True) for (_, a), (_, g) in zip(sides_A, sides_G, strict=True)],
+        Psi[: len(layers)],
+        Psi[len(layers) :],
+        [kronecker.pair_inverse(a, g, sign=-1, clip=True) for a, g in pairs],
         [damped.A[-1].T @ damped.A[-1], damped.G[-1].T @ damped.G[-1]],
     )
+
+
+def _inverse(R: Array, wanted: bool) -> Array | None:
+    """RᵀR."""
+    return R.T @ R if wanted else None
 
 
 def _low_rank(cross_A: Array, cross_G: Array) -> bool:
@@ -72,8 +81,15 @@ def _low_rank(cross_A: Array, cross_G: Array) -> bool:
     return min(q, q_) * min(p, p_) <= REDUCED * p * q
 
 
-def _eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
-    """Ψ = X M⁻¹, and the layer's factor with ΨMΨᵀ; X is Ā_{i−1,i} or G_{i,i+1}, and there are roots of the inverses."""
+def eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
+    """Ψ = X M⁻¹, and the pencil of a factor and ΨMΨᵀ (App. B), X being Ā_{i−1,i} or G_{i,i+1}.
+
+    Parameters
+    ----------
+    cross : X.
+    R_next, R : inverse square roots of M and of the factor, RᵀR being the inverse.
+    reduced : as of `kronecker.pencil`.
+    """
     Psi, half = _regress(cross, R_next)
     return Psi, kronecker.pencil(R, half, reduced)
 

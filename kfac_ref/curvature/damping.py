@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from autodiff import arrays
 from autodiff.arrays import Array, namespace
 from autodiff.names import closest
-from autodiff.threads import side_by_side
+from autodiff.threads import Work, side_by_side
 from kfac_ref.curvature.factors import Factors
 
 PI_NORMS = ("trace", "frobenius")
@@ -45,14 +47,14 @@ def shifts(factors: Factors, gamma: float, norm: str = "trace") -> dict[int, tup
 def damp(factors: Factors, gamma: float, norm: str = "trace") -> Factors:
     """Factored Tikhonov: Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, the other blocks as they are (§6.3).
 
-    Full blocks of layers without rows get γ² I, which stands for (λ+η) I.
+    Full blocks of layers without rows get γ² I, which stands for (λ+η) I. Factors one step apart stay as they are.
     """
     A, G = dict(factors.A), dict(factors.G)
     for i, (a, g) in shifts(factors, gamma, norm).items():
         A[i - 1, i - 1] = arrays.add_to_diagonal(A[i - 1, i - 1], a)
         G[i, i] = arrays.add_to_diagonal(G[i, i], g)
     full = {index: arrays.add_to_diagonal(block, gamma**2) for index, block in factors.full.items()}
-    return Factors(A, G, full=full)
+    return Factors(A, G, full=full, lagged=factors.lagged)
 
 
 @dataclass(frozen=True)
@@ -78,24 +80,38 @@ def factorise(factors: Factors, gamma: float, norm: str = "trace") -> DampedFact
     A factor that is not positive definite raises nothing here: see `DampedFactors.pivots`, and
     `require_positive_definite` for them once they have been read from the device.
     """
-    layers, added = range(1, factors.layers + 1), shifts(factors, gamma, norm)
-    parts = [((i, "A"), factors.A[i - 1, i - 1], added[i][0]) for i in added]
-    parts += [((i, "G"), factors.G[i, i], added[i][1]) for i in added]
-    parts += [((i, "G"), block, gamma**2) for (i, _), block in factors.full.items()]
+    (damped,) = on_damped(arrays.inverse_square_root, factors, [gamma], norm)
+    return damped
+
+
+def on_damped(
+    function: Callable[[Array], tuple[Any, Array]],
+    factors: Factors,
+    gammas: Sequence[float],
+    norm: str = "trace",
+    work: Work = side_by_side,
+) -> list[DampedFactors]:
+    """For each γ what `function` makes of every damped diagonal factor, in the place of the inverse square roots, and
+    the pivots that it finds; it is done by `work`."""
+    parts: list[tuple[tuple[int, int, str], Array, Array]] = []
+    for c, gamma in enumerate(gammas):
+        added = shifts(factors, gamma, norm)
+        parts += [((c, i, "A"), factors.A[i - 1, i - 1], added[i][0]) for i in added]
+        parts += [((c, i, "G"), factors.G[i, i], added[i][1]) for i in added]
+        parts += [((c, i, "G"), block, gamma**2) for (i, _), block in factors.full.items()]
     names, blocks, values = zip(*parts, strict=True)
 
-    def root(block: Array, value: Array) -> tuple[Array, Array]:
-        return arrays.inverse_square_root(arrays.add_to_diagonal(block, value))
+    def of_damped(block: Array, value: Array) -> tuple[Any, Array]:
+        return function(arrays.add_to_diagonal(block, value))
 
     sizes = [block.shape[0] for block in blocks]
-    found = dict(zip(names, side_by_side(root, blocks[0], blocks, values, costs=sizes), strict=True))
-    xp = namespace(*blocks)
-    pairs = [(found.get((i, "A"), (None, found[i, "G"][1])), found[i, "G"]) for i in layers]
-    return DampedFactors(
-        A=[a[0] for a, _ in pairs],
-        G=[g[0] for _, g in pairs],
-        pivots=xp.stack([xp.stack([a[1], g[1]]) for a, g in pairs]),
-    )
+    found = dict(zip(names, work(of_damped, blocks[0], blocks, values, costs=sizes), strict=True))
+    xp, layers, damped = namespace(*blocks), range(1, factors.layers + 1), []
+    for c in range(len(gammas)):
+        pairs = [(found.get((c, i, "A"), (None, found[c, i, "G"][1])), found[c, i, "G"]) for i in layers]
+        pivots = xp.stack([xp.stack([a[1], g[1]]) for a, g in pairs])
+        damped.append(DampedFactors(A=[a[0] for a, _ in pairs], G=[g[0] for _, g in pairs], pivots=pivots))
+    return damped
 
 
 def require_positive_definite(pivots: np.ndarray, gamma: float) -> None:

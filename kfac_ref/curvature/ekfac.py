@@ -41,7 +41,8 @@ class Eigenbasis:
 
 
 def eigenbasis(factors: Factors) -> Eigenbasis:
-    """The eigenbasis of the diagonal blocks of the factors."""
+    """The eigenbasis of the diagonal blocks of the factors. ValueError where these have correlations over time."""
+    factors.require_independent("the Kronecker eigenbasis")
     layers = range(1, factors.layers + 1)
     of_A = [arrays.eigh(factors.A[i - 1, i - 1]) if (i, i) in factors.G else (None, None) for i in layers]
     of_G = [arrays.eigh(factors.G[i, i] if (i, i) in factors.G else factors.full[i, i]) for i in layers]

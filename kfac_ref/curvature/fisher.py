@@ -29,16 +29,16 @@ def quadratic_forms(forward_pass: ForwardPass, directions: Sequence[Parameters],
     """
     cases = forward_pass.cases if cases is None else cases
     likelihood = forward_pass.network.likelihood
-    total: Array = 0.0
+    like = directions[0][0]
+    xp, r = namespace(like), len(directions)
+    total = xp.zeros((r, r), dtype=xp.float64, device=arrays.device(like))
     for rows, activities in forward_pass.chunks(cases):
         J = forward_pass.forward_mode(activities, directions)
-        xp = namespace(J)
-        left = xp.reshape(J, (len(directions), -1))
+        left = xp.reshape(J, (r, -1))
         curved = forward_pass.weighted(rows, likelihood.fisher_product(activities.z, J))
-        right = xp.reshape(curved, (len(directions), -1))
+        right = xp.reshape(curved, (r, -1))
         total = total + xp.astype(left @ right.T, xp.float64)
-    total_weight = forward_pass.total(cases)
-    return total / (total_weight if forward_pass.weights is None else xp.astype(total_weight, xp.float64))
+    return total / forward_pass.total(cases, xp.float64)
 
 
 def product(forward_pass: ForwardPass, v: Parameters, cases: int | None = None) -> Parameters:

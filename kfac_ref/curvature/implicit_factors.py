@@ -92,7 +92,7 @@ def average(
     """
     network = forward_pass.network
     widest = network.widest if all(map(network.has_one_row, range(1, network.layers + 1))) else 0
-    if old is None or epsilon == 0 or cases >= widest:
+    if old is None or epsilon == 0 or not 0 < forward_pass.here(cases) < widest:
         new = factors.estimate(forward_pass, sample, cases, tridiagonal, kinds)
         return factors.running_average(None if old is None else old.explicit, new, epsilon)
     if isinstance(old, Factors):

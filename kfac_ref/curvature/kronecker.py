@@ -75,14 +75,24 @@ def pencil(R: Array, H: Array, reduced: bool = False) -> Pencil:
     If reduced, J = A⁻¹HV and s, with HᵀA⁻¹H = V diag(s) Vᵀ, which is K diag(s)^½ without its columns of 0: an
     eigenproblem of the size of H's shorter side.
     """
+    return Pencil(*diagonalised(R, H, reduced), R.T @ R if reduced else None)
+
+
+def diagonalised(R: Array, H: Array, reduced: bool) -> tuple[Array, Array]:
+    """K, or J, and s of `pencil`: what takes an eigenproblem."""
     Y = R @ H
     if reduced and H.shape[1] < H.shape[0]:
         s, V = arrays.eigh(Y.T @ Y)
-        return Pencil(R.T @ (Y @ V), s, R.T @ R)
+        return R.T @ (Y @ V), s
     full = _full_pencil(R, Y @ Y.T)
     if not reduced:
-        return full
-    return Pencil(full.K * namespace(full.s).sqrt(arrays.positive_part(full.s)), full.s, R.T @ R)
+        return full.K, full.s
+    return full.K * namespace(full.s).sqrt(arrays.positive_part(full.s)), full.s
+
+
+def symmetric_pencil(R: Array, C: Array) -> Pencil:
+    """K = RᵀE and s, with RCRᵀ = E diag(s) Eᵀ, of A⁻¹ = RᵀR and a symmetric C, which may be indefinite."""
+    return _full_pencil(R, R @ C @ R.T)
 
 
 def _full_pencil(R: Array, RCR: Array) -> Pencil:
@@ -122,7 +132,7 @@ def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: 
     C, D : symmetric, of the shapes of A and B.
     sign, clip : as of `pair_inverse`.
     """
-    return pair_inverse(_full_pencil(R_A, R_A @ C @ R_A.T), _full_pencil(R_B, R_B @ D @ R_B.T), sign, clip)
+    return pair_inverse(symmetric_pencil(R_A, C), symmetric_pencil(R_B, D), sign, clip)
 
 
 def pair_inverse(first: Pencil, second: Pencil, sign: int, clip: bool = False) -> PairInverse:

@@ -1,7 +1,8 @@
 """F̃, the block-wise Kronecker approximation of F: F̃_{i,j} = Ā_{i−1,j−1} ⊗ G_{i,j} (§3), or a full block's own.
 
 The functions take whatever blocks the factors have, the others being 0, so that they serve F̃ (all blocks, as of
-`factors.exact`), F̆ (`block_diagonal.approximate`) and F̂ (`block_tridiagonal.approximate`), damped or not.
+`factors.exact`), F̆ (`block_diagonal.approximate`) and F̂ (`block_tridiagonal.approximate`), damped or not. ValueError
+where factors have correlations over time: then a block is no Kronecker product, see `recurrent.dense`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kfac_ref.curvature.factors import Factors
 
 def product(factors: Factors, V: Parameters) -> Parameters:
     """F̃V: (F̃V)_i = Σ_j G_{i,j} V_j Ā_{i−1,j−1}ᵀ."""
+    factors.require_independent("a Kronecker product")
     U = []
     for i in range(1, factors.layers + 1):
         if (i, i) in factors.full:
@@ -31,6 +33,7 @@ def product(factors: Factors, V: Parameters) -> Parameters:
 
 def dense(factors: Factors) -> Array:
     """F̃ as one matrix (P, P), in the order of θ."""
+    factors.require_independent("a Kronecker product")
     layers = range(1, factors.layers + 1)
     like = next(iter((*factors.G.values(), *factors.full.values())))
     xp = namespace(like)

@@ -282,7 +282,7 @@ class Estimator(BaseEstimator):
     def _until_validated(self, cases: Cases, held: Cases) -> None:
         """Iterate until held-out cases are predicted no better, and keep the state that predicted them best."""
         patience, best = Patience(self.n_iter_no_change, self.tol), self._state
-        X, Y, weights = held.batch(0, 0, held.number)
+        X, Y, weights, *_ = held.batch(0, 0, held.number)
         network = self._kfac.network
         scores = self.validation_scores_ = self.validation_scores_ or []
         for _ in range(self.max_iter):

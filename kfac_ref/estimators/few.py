@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autodiff.arrays import Array
 from autodiff.passes import ForwardPass
 from kfac_ref.curvature import factors
@@ -34,4 +36,4 @@ class ExactOfFew(KFAC):
         reach = 1 if s.tridiagonal else 0
         A = {(i, j): x for (i, j), x in found.A.items() if 0 <= j - i <= reach}
         G = {(i, j): x for (i, j), x in found.G.items() if 0 <= j - i <= reach}
-        return factors.running_average(old, Factors(A, G, full=found.full), epsilon)
+        return factors.running_average(old, replace(found, A=A, G=G), epsilon)

@@ -33,6 +33,8 @@ from kfac_ref.settings import INVERSES
 REQUIRED = ("layers", "activations", "likelihood")
 REQUIRED_OF_OTHERS = ("input", "network", "likelihood")
 """Where a network has other layers than dense ones on vectors."""
+CAPTURED = ("captured", "likelihood", "layers")
+"""Of a captured case."""
 NUMBERS = {"gamma": "gamma", "lambda": "lam", "eta": "eta"}
 """Optional keys of the settings, and what they are called in `Case`."""
 
@@ -70,13 +72,7 @@ class Case:
     """Whether Δ is −F̆⁻¹∇h or −F̂⁻¹∇h; one of `INVERSES`."""
 
     def __post_init__(self) -> None:
-        for key, name in NUMBERS.items():
-            value = getattr(self, name)
-            if value is None and name != "eta":
-                continue
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= _as_float(value) < math.inf:
-                raise ValueError(f"{key} is {short(value)}, expected a finite number ≥ 0")
-            object.__setattr__(self, name, float(value))
+        check_numbers(self)
         closest(self.inverse, INVERSES, "inverse")
         if len(self.network.output) > 1:
             for name in ("Y", "sampled"):
@@ -149,7 +145,9 @@ class Case:
         """The case in a file, in NumPy and float64; ValueError naming the file and what is wrong in it."""
         path = Path(path)
         found, names = read_archive(path)
-        settings = _settings(path, found)
+        settings = read_settings(path, found, names)
+        if settings.get("captured"):
+            raise ValueError(f"{path}: is a captured case, with layers and no network; CapturedCase.load reads it")
         try:
             network = described(settings)
         except (TypeError, ValueError) as error:
@@ -200,6 +198,17 @@ class Case:
         write_archive(Path(path), {"settings": np.asarray(json.dumps(settings))} | numbers)
 
 
+def check_numbers(case: Any) -> None:
+    """Make γ, λ and η of a case floats; ValueError naming the one that is none, or is negative or not finite."""
+    for key, name in NUMBERS.items():
+        value = getattr(case, name)
+        if value is None and name != "eta":
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= _as_float(value) < math.inf:
+            raise ValueError(f"{key} is {short(value)}, expected a finite number ≥ 0")
+        object.__setattr__(case, name, float(value))
+
+
 def _as_float(x: Any) -> float:
     """`x` as a float; infinity if it is too large for one."""
     try:
@@ -208,10 +217,11 @@ def _as_float(x: Any) -> float:
         return math.inf
 
 
-def _settings(path: Path, found: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The settings, with those keys that are required, none that looks like a slip, and numbers for numbers."""
+def read_settings(path: Path, found: dict[str, np.ndarray], names: list[str]) -> dict[str, Any]:
+    """The settings of a case, or of a captured one, with those keys that are required, none that looks like a slip, and
+    numbers for numbers; `names` are those of all arrays in the file."""
     if "settings" not in found:
-        raise ValueError(f"{path}: key 'settings' is missing, found {listed(list(found))}")
+        raise ValueError(f"{path}: key 'settings' is missing, found {listed(names)}")
     text = found["settings"]
     if text.dtype.kind not in "US" or text.size != 1:
         raise ValueError(
@@ -227,14 +237,19 @@ def _settings(path: Path, found: dict[str, np.ndarray]) -> dict[str, Any]:
     if not isinstance(settings, dict):
         expected = f"an object with {', '.join(REQUIRED)}"
         raise ValueError(f"{path}: key 'settings' is {short(settings)}, expected {expected}")
-    required = REQUIRED_OF_OTHERS if "network" in settings else REQUIRED
-    _refuse_slips(path, "settings", list(settings), [*required, *NUMBERS, "inverse"])
+    captured = settings.get("captured", False)
+    required = CAPTURED if captured else REQUIRED_OF_OTHERS if "network" in settings else REQUIRED
+    optional = ["positions"] if captured else ["inverse"]
+    _refuse_slips(path, "settings", list(settings), [*required, *NUMBERS, *optional])
     for key in required:
         if key not in settings:
             raise ValueError(f"{path}: settings: {key!r} is missing, found {listed(list(settings))}")
     sizes, activations = settings.get("layers", []), settings.get("activations", "")
     for key, right, expected in (
-        ("layers", _list_of(int, sizes), "a list of whole numbers d_0, …, d_ℓ"),
+        ("captured", isinstance(captured, bool), "true or false"),
+        ("positions", type(settings.get("positions", 1)) is int, "a whole number"),
+        ("layers", captured or _list_of(int, sizes), "a list of whole numbers d_0, …, d_ℓ"),
+        ("layers", not captured or isinstance(sizes, list), 'a list of layers, each as {"bias": true}'),
         ("activations", isinstance(activations, str) or _list_of(str, activations), "a name or a list of names"),
         ("input", "network" not in settings or _list_of(int, settings["input"]), "a list of whole numbers"),
         ("network", isinstance(settings.get("network", []), list), "a list of layers"),

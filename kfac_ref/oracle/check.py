@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kfac_ref.oracle import (
+    damping_slips,
     dense_checks,
     factor_checks,
     fits,
     gradient_checks,
+    gradient_slips,
+    hook_slips,
     preconditioned_checks,
     sampled_factors,
     whole_checks,
 )
-from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.captured import AnyCase, load_case
 from kfac_ref.oracle.choose import choose, undecided
-from kfac_ref.oracle.layouts import Arrangement, arrangements
-from kfac_ref.oracle.references import References
+from kfac_ref.oracle.formulas import explain
+from kfac_ref.oracle.layouts import Arrangement
+from kfac_ref.oracle.numbering import numbering
+from kfac_ref.oracle.references import SHARINGS, References
 from kfac_ref.oracle.summary import summarise
 from kfac_ref.oracle.theirs import kind_of, read_theirs
 from kfac_ref.oracle.verdict import Explanation, Report, Verdict
 from kfac_ref.oracle.whole_checks import Joint
 
 Explanations = dict[str, list[Explanation]]
+NEARER = 1.5
+"""How many times farther than from the expectations of another kind of factors estimates may be from their own."""
+MIXED = 1.0
+"""How far-fetched it is that A and G of a layer are factors of two kinds."""
 FARTHER = 20.0
 """How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
 in one layout is no estimate in another."""
 
 
-def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Report:
+def check(theirs: str | Path | Mapping[str, Any], case: AnyCase | str | Path) -> Report:
     """Compare what another implementation computed for a case with the truth, and say where and why they differ.
 
     For each quantity the known conventions and mistakes are tried, and the simplest that explains the numbers to
@@ -43,7 +53,7 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
     ----------
     theirs : path of an .npz, or mapping of names to arrays of any library
         Names as A_i, G_i, G_bias_i, gradient_i, preconditioned_i, block_i, fisher; see `read_theirs`.
-    case : Case, or path of its file
+    case : Case or CapturedCase, or path of its file
 
     Returns
     -------
@@ -55,8 +65,8 @@ def check(theirs: str | Path | Mapping[str, Any], case: Case | str | Path) -> Re
     ValueError
         In one line, where theirs or the case cannot be read.
     """
-    if not isinstance(case, Case):
-        case = Case.load(case)
+    if isinstance(case, (str, Path)):
+        case = load_case(case)
     arrays, references = read_theirs(theirs, case), References(case)
     # what overflows is found first, and what is divided by zero does not fit
     with np.errstate(all="ignore"):
@@ -68,7 +78,8 @@ class _Check:
     def __init__(self, arrays: dict[str, np.ndarray], references: References) -> None:
         self.arrays, self.references = arrays, references
         self.kinds = {name: kind_of(name) for name in arrays}
-        self.layers = layers_of(arrays, references)
+        self.numbering = numbering(arrays, references)
+        self.layers = self.numbering.layers
         self.found: Explanations = {}
         self.chosen: dict[str, Explanation | None] = {}
 
@@ -77,14 +88,19 @@ class _Check:
         self._factors()
         self._preconditioned()
         self._dense()
+        self._mixed()
         verdicts = {}
         for name in self.arrays:
             e = self.chosen.get(name)
+            if e is not None and self.kinds[name] == "A" and self.numbering.note:
+                e = replace(e, notes=(*e.notes, self.numbering.note), expected=False)
             closest = None if e else min(self.found.get(name, []), key=lambda e: e.residual, default=None)
             symbols = self.references.symbols(self.layers[name] or None)
-            verdicts[name] = Verdict(name, e and e.told(symbols), closest and closest.told(symbols))
+            verdicts[name] = Verdict(
+                name, e and e.told(symbols), closest and closest.told(symbols), self.layers[name] or None
+            )
         about = f"{self.references.network}, N = {self.references.cases}"
-        return Report(verdicts, summarise(verdicts), about)
+        return Report(verdicts, summarise(verdicts), about, explain(verdicts))
 
     def _choose(self, *kinds: str) -> None:
         """Choose among what was found for the quantities of these kinds."""
@@ -107,13 +123,98 @@ class _Check:
         for name, (layer, x) in G.items():
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
-        d = self.references.network.sizes
+        self._slips(separate)
+        self._of_one_kind()
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
-        open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == d[layer]}
+        open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == self.references.d(layer)}
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
-        self.chosen |= sampled_factors.explain_sampled(open_, self.references, self._starts(open_), self._hints())
+        told = self._samples_by_A()
+        sampled = sampled_factors.explain_sampled(
+            open_, self.references, self._starts(open_), self._hints(), set(told.values()), self._sharings()
+        )
+        if not sampled:
+            sampled = sampled_factors.explain_behind(open_, self.references, self._hints(), set(told.values()))
+        if not self._near_their_own(sampled):
+            return
+        self.chosen |= sampled
+        if any(e.expression == "1/sqrt(S)" for e in sampled.values()):
+            # a root of the number of samples on each factor
+            named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
+            self.chosen |= named
+
+    def _of_one_kind(self) -> None:
+        """Let G be of the kind of its layer's A where both fit: a scale of all layers, or that of a loss that is a mean
+        over positions, is likelier than a T that both factors carry, or neither does."""
+        positions = self.references.network.likelihood.positions > 1
+        A = {layer: e.sharing for name, (layer, _) in self._of("A").items() if (e := self.chosen[name]) is not None}
+        others: Explanations = {}
+        for name, (layer, _) in self._of("G", "G_bias").items():
+            e, kind = self.chosen[name], A.get(layer)
+            if e is None or None in (e.sharing, kind) or e.sharing == kind:
+                continue
+            same = [x for x in self.found[name] if x.fits and (x.sharing, x.fisher) == (kind, e.fisher)]
+            likely = [
+                x for x in same if x.expression and x.cost < e.cost + MIXED and (positions or "T" not in x.expression)
+            ]
+            others[name] = sorted(likely, key=lambda x: x.cost)[:1]
+        alike = all(others.values()) and len({x.expression for (x,) in others.values()}) == 1
+        if alike or positions:
+            self.chosen |= {name: x[0] for name, x in others.items() if x}
+
+    def _slips(self, separate: bool) -> None:
+        """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large
+        enough to tell first, then those slips again of what is left."""
+        factors = self._of("A", "G", "G_bias")
+        for only in (False, True):
+            known = hook_slips.known_slips(self.chosen, self.arrays) if only else None
+            for name, (layer, x) in factors.items():
+                if hook_slips.open_to(self.chosen[name]) and (only or hook_slips.tells(x)):
+                    more = hook_slips.explain_factor(x, self.kinds[name], layer, self.references, separate, known)
+                    # beside one scale without a name another says nothing
+                    nameless = any(e.fits and e.expression is None for e in self.found[name])
+                    self.found[name] += [e for e in more if e.expression is not None or not nameless]
+            self._choose("A")
+            self._choose("G", "G_bias")
+
+    def _near_their_own(self, sampled: Mapping[str, Explanation]) -> bool:
+        """Whether what are said to be estimates, of layers with T > 1, are nearer to their own expectations than to
+        those of another kind, and no nearer to a multiple of them than estimates are."""
+        shared = [name for name, e in sampled.items() if e.sharing is not None]
+        reduced = {name: self._distance(name, ("reduce",)) for name in shared}
+        others = {name: self._distance(name, ("expand", "kfc")) for name in shared}
+        own, other = (reduced, others) if any(sampled[n].sharing == "reduce" for n in shared) else (others, reduced)
+        own_size, other_size = (sum(d**2 for d in distances.values()) for distances in (own, other))
+        claimed = sum(sampled[name].residual ** 2 for name in shared)
+        return own_size <= NEARER**2 * other_size and claimed <= FARTHER**2 * own_size
+
+    def _distance(self, name: str, sharings: Collection[str]) -> float:
+        """How far a G is from a multiple of the exact G of one of these kinds."""
+        found = (e.residual for e in self.found[name] if e.fisher == "exact" and e.sharing in sharings)
+        return min(found, default=np.inf)
+
+    def _mixed(self) -> None:
+        """Say it where A and G of a layer are not of one kind, so that T is in both or in neither."""
+        A = {layer: name for name, (layer, _) in self._of("A").items()}
+        for G, (layer, _) in self._of("G").items():
+            a, g = self.chosen.get(A.get(layer, "")), self.chosen.get(G)
+            note = _mixture(a.sharing, g.sharing) if a and g else None
+            if a is None or g is None or note is None:
+                continue
+            for name, e in ((A[layer], a), (G, g)):
+                self.chosen[name] = replace(e, notes=(*e.notes, note), expected=False)
+
+    def _sharings(self) -> list[str]:
+        """Which factors the G may be: of layers with shared weights what most A are comes first."""
+        if all(self.references.locations(i) == 1 for i in range(1, self.references.layers + 1)):
+            return ["expand"]
+        said = [e.sharing for name in self._of("A") if (e := self.chosen[name]) is not None and e.sharing]
+        known = sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
+        if said and self.references.network.likelihood.positions > 1:
+            # the same estimates but for T, which may be that of a loss that is a mean over positions
+            known.remove("kfc" if said.count("expand") >= said.count("kfc") else "expand")
+        return known
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""
@@ -123,6 +224,12 @@ class _Check:
             if e is not None and e.start == "identity" and e.history is not None:
                 starts |= {name: e.history.weight for name, (other, _) in names.items() if other == layer}
         return starts
+
+    def _samples_by_A(self) -> dict[str, int]:
+        """Of those A that are √S times what they should be, S a whole number: S."""
+        scales = {name: e.scale for name in self._of("A") if (e := self.chosen[name]) is not None and e.scale}
+        told = {name: round(c**2) for name, c in scales.items() if c > 1}
+        return {name: S for name, S in told.items() if S > 1 and abs(scales[name] / S**0.5 - 1) < 1e-6}
 
     def _hints(self) -> set[float]:
         """Scales that G is likely to have: as the gradients say, that of the loss, or its square where gradients were
@@ -142,6 +249,19 @@ class _Check:
             for name, (layer, x) in self._of(kind).items():
                 self.found[name] = gradient_checks.explain_gradient(x, layer, self.references, part)
         self._choose("gradient", "gradient_weight", "gradient_bias")
+        self._gradient_slips()
+
+    def _gradient_slips(self) -> None:
+        """Slips, where nothing that is done on purpose explains a gradient; those of others again for what is left."""
+        kinds = ("gradient", "gradient_weight", "gradient_bias")
+        for only in (False, True):
+            known = hook_slips.known_slips(self.chosen, self.arrays) if only else None
+            for name, (layer, x) in self._of(*kinds).items():
+                part = self.kinds[name].partition("_")[2]
+                if hook_slips.open_to(self.chosen[name]) and (only or x.size >= 6):
+                    more = gradient_slips.explain_gradient_slips(x, layer, self.references, part, known)
+                    self.found[name] += more
+            self._choose(*kinds)
 
     def _preconditioned(self) -> None:
         whole, weights = self._of("preconditioned"), self._of("preconditioned_weight")
@@ -149,8 +269,7 @@ class _Check:
         joint: dict[int, list[Joint]] = {}
         for name, (layer, x) in whole.items():
             self.found[name] = self._explain_preconditioned(x, layer)
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
-            readings = list(arrangements(x, d, n))
+            readings = list(self.references.arrangements(x, layer))
             joint[layer] = whole_checks.joints(readings, layer, self.references, fits.rounding(x))
         for part, these in (("weight", weights), ("bias", biases)):
             for name, (layer, x) in these.items():
@@ -161,10 +280,9 @@ class _Check:
                 continue
             # perhaps computed together and handed out in two parts
             bias = biases[partner][1].astype(np.float64).reshape(-1, 1)
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
             together = [
                 Arrangement(np.hstack([a.matrix, bias]), "last", a.layout, a.cost - 0.1)
-                for a in arrangements(x, d, n, "weight")
+                for a in self.references.arrangements(x, layer, "weight")
             ]
             joint[layer] = whole_checks.joints(together, layer, self.references, fits.rounding(x))
             explained = self._explain_preconditioned(x, layer, readings=together)
@@ -181,13 +299,40 @@ class _Check:
             for name in names:
                 self.found[name] += more
         self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
+        if any(hook_slips.open_to(self.chosen[name]) for name in whole | weights | biases):
+            self._preconditioned_together()
+            self._choose("preconditioned", "preconditioned_weight", "preconditioned_bias")
+
+    def _preconditioned_together(self) -> None:
+        """Slips that all layers have in common; of weights and biases as well as of whole layers."""
+        ways: dict[tuple[str | None, str | None], dict[int, Arrangement]] = {}
+        members: dict[int, list[str]] = {}
+        given = self._of("preconditioned", "preconditioned_weight")
+        if not all(self.references.network.has_one_row(layer) for layer, _ in given.values()):
+            return
+        for name, (layer, x) in given.items():
+            part, bias = self.kinds[name].partition("_")[2], f"preconditioned_bias_{layer}"
+            members[layer] = [name]
+            for a in self.references.arrangements(x, layer, part):
+                ways.setdefault((a.bias, a.layout), {})[layer] = a
+                if part and bias in self.arrays:
+                    members[layer] = [name, bias]
+                    both = np.hstack([a.matrix, self.arrays[bias].astype(np.float64).reshape(-1, 1)])
+                    ways.setdefault(("last", a.layout), {})[layer] = replace(a, matrix=both, bias="last")
+        alike = [way for way in ways.values() if len(way) == len(members)]
+        if alike:
+            names = [name for together in members.values() for name in together]
+            tolerance = max(fits.rounding(self.arrays[name]) for name in names)
+            found = damping_slips.explain_together(alike, self.references, tolerance)
+            for layer, together in members.items():
+                for name in together:
+                    self.found[name] += [e for e in found[layer] if e.bias != "separate" or name == together[0]]
 
     def _explain_preconditioned(
         self, x: np.ndarray, layer: int, part: str = "", readings: Sequence[Arrangement] | None = None
     ) -> list[Explanation]:
         if readings is None:
-            d, n = self.references.network.sizes[layer], self.references.network.sizes[layer - 1]
-            readings = list(arrangements(x, d, n, part))
+            readings = list(self.references.arrangements(x, layer, part))
         return preconditioned_checks.explain_preconditioned(
             readings, layer, self.references, fits.rounding(x), part, self._own(layer)
         )
@@ -213,6 +358,10 @@ class _Check:
         for kind in ("block", "fisher"):
             self._choose(kind)
             for name, (layer, x) in self._of(kind).items():
+                if hook_slips.open_to(self.chosen[name]):
+                    self.found[name] += dense_checks.explain_slips(x, layer or None, self.references)
+            self._choose(kind)
+            for name, (layer, x) in self._of(kind).items():
                 if self.chosen[name] is None:
                     sampled = dense_checks.explain_sampled(x, layer or None, self.references)
                     nearest = min((e.residual for e in self.found[name]), default=np.inf)
@@ -220,25 +369,13 @@ class _Check:
                         self.chosen[name] = sampled
 
 
-def layers_of(arrays: Mapping[str, np.ndarray], references: References) -> dict[str, int]:
-    """The layer of each quantity, 0 for `fisher`. A_i counts from 0 as Ā does, or from 1 as layers do, where A_ℓ is
-    there, or the sizes say so, or else the numbers."""
-    sizes = references.network.sizes
-    numbers = {name: int(name.rsplit("_", 1)[1]) for name in arrays if name != "fisher"}
-    A = {name: i for name, i in numbers.items() if name.startswith("A_")}
-
-    def fit_in_size(offset: int) -> bool:
-        return all(
-            1 <= i + offset <= references.layers
-            and arrays[name].shape[0] in (sizes[i + offset - 1], sizes[i + offset - 1] + 1)
-            for name, i in A.items()
-        )
-
-    def unexplained(offset: int) -> int:
-        found = [factor_checks.explain_A(arrays[n], i + offset, references, False) for n, i in A.items()]
-        return sum(not any(e.fits for e in explanations) for explanations in found)
-
-    offset = 1 if "A_0" in A or (f"A_{references.layers}" not in A and fit_in_size(1)) else 0
-    if offset and "A_0" not in A and fit_in_size(0) and unexplained(0) < unexplained(1):
-        offset = 0
-    return {"fisher": 0} | {name: i + offset if name in A else i for name, i in numbers.items()}
+def _mixture(A: str | None, G: str | None) -> str | None:
+    """What is wrong with an A and a G of these kinds of factors; None where nothing is."""
+    if None in (A, G) or A == G:
+        return None
+    if (A, G) == ("kfc", "expand"):
+        return "A and G both carry T: their product is T times F's"
+    if (A, G) == ("expand", "kfc"):
+        return "neither A nor G carries T: their product is F's divided by T"
+    names = {"kfc": "KFC's", "expand": "KFAC-expand's", "reduce": "KFAC-reduce's"}
+    return f"of mixed kinds (A {names[str(A)]}, G {names[str(G)]})"

@@ -12,7 +12,10 @@ AGREEMENT = 0.9
 """What an explanation gains for each attribute that it shares with most others."""
 RIVAL = 2.0
 """How much dearer than the cheapest an explanation may be to count as one that might be true."""
-ATTRIBUTES = ("fisher", "expression", "bias", "layout", "start", "damping", "notes", "matrix")
+ATTRIBUTES = (
+    *("fisher", "sharing", "expression", "bias", "layout", "start", "damping", "notes", "matrix"),
+    *("place", "order", "cases"),
+)
 
 
 def choose(
@@ -68,7 +71,7 @@ def _near_best(fitting: list[Explanation]) -> list[Explanation]:
 def undecided(explanation: Explanation, others: Sequence[Explanation], decided: Sequence[Explanation]) -> bool:
     """Whether only a constant without a name tells an explanation from another Fisher, or another damping, that would
     do as well, and none of those that are decided is of the same Fisher and scale."""
-    if explanation.expression is not None:
+    if explanation.expression is not None or explanation.together:
         return False
     if any(e.fisher == explanation.fisher and _same(e.scale, explanation.scale) for e in decided):
         return False

@@ -58,6 +58,12 @@ class Symbols:
     """Outputs of the layer."""
     d_in: int = 1
     """Inputs of the layer."""
+    T: int = 1
+    """Locations at which the layer's weights are applied."""
+    T_in: int = 1
+    """Pixels of a convolution's input, where they are not T; else 1."""
+    R: int = 1
+    """Positions of the output, each with targets of its own."""
 
 
 def named(value: float, symbols: Symbols, tolerance: float) -> Expression | None:
@@ -85,16 +91,18 @@ def usual(symbols: Symbols) -> list[Expression]:
     A loss scaled by s gives s (its Hessian) or s² (its gradients, squared), s being 2 where MSE lacks its ½, 1/C where
     a loss is averaged over outputs; and a sum or a mean over cases, of gradients of a sum or of a mean, a power of N.
     """
-    N, C = float(symbols.N), float(symbols.C)
+    N, C, R = float(symbols.N), float(symbols.C), float(symbols.R)
     table: dict[float, Expression] = {}
     for (p, c), (hessian, squared) in _LOSSES[symbols.likelihood].items():
         for power, cost in ((1, hessian), (2, squared)):
             for a, cost_a in ((0, 0.0), (-1, 1.0), (1, 0.8), (-2, 1.2), (2, 2.5)):
-                powers = {"2": p * power, "N": a if N > 1 else 0, "C": c * power if C > 1 else 0}
-                value = 2.0 ** powers["2"] * N ** powers["N"] * C ** powers["C"]
-                key = round(math.log(value), 9)
-                if key not in table or cost + cost_a < table[key].cost:
-                    table[key] = Expression(_text(powers), value, cost + cost_a)
+                # a loss may be a mean over positions too
+                for r, cost_r in ((0, 0.0), (-1, 0.4)) if R > 1 else ((0, 0.0),):
+                    powers = {"2": p * power, "N": a if N > 1 else 0, "C": c * power if C > 1 else 0, "R": r * power}
+                    value = 2.0 ** powers["2"] * N ** powers["N"] * C ** powers["C"] * R ** powers["R"]
+                    key, total = round(math.log(value), 9), cost + cost_a + cost_r * power
+                    if key not in table or total < table[key].cost:
+                        table[key] = Expression(_text(powers), value, total)
     return list(table.values())
 
 
@@ -148,12 +156,12 @@ def hinted(scales: list[Expression], hints: Collection[float], symbols: Symbols)
     ]
 
 
-def over_samples(samples: int) -> list[Expression]:
+def over_samples(samples: int, cost: float = 1.7) -> list[Expression]:
     """Scales of a mean over samples done wrongly: the sum, or divided once too often, or by a wrong power."""
     return [
-        Expression("S", float(samples), 1.7),
-        Expression("1/sqrt(S)", samples**-0.5, 1.7),
-        Expression("1/S", 1 / samples, 1.7),
+        Expression("S", float(samples), cost),
+        Expression("1/sqrt(S)", samples**-0.5, cost),
+        Expression("1/S", 1 / samples, cost),
     ]
 
 
@@ -205,6 +213,7 @@ def _expressions(symbols: Symbols) -> tuple[Expression, ...]:
 
 def _generate(symbols: Symbols) -> Iterator[Expression]:
     N, C = float(symbols.N), float(symbols.C)
+    places = [(name, float(n)) for name, n in (("T", symbols.T), ("T_in", symbols.T_in), ("R", symbols.R)) if n > 1]
     widths = {"": 1.0} | {name: float(d) for name, d in (("d", symbols.d), ("d_in", symbols.d_in)) if d > 1}
     for p in range(-4, 5):
         for a in range(-3, 4):
@@ -213,8 +222,11 @@ def _generate(symbols: Symbols) -> Iterator[Expression]:
                     continue
                 for name, d in widths.items():
                     for e in (1, -1, -2) if name else (0,):
-                        powers = {"2": p, "N": a, "C": c, name: e}
-                        yield from _with_root(powers, 2.0**p * N**a * C**c * d**e, symbols.likelihood)
+                        powers, value = {"2": p, "N": a, "C": c, name: e}, 2.0**p * N**a * C**c * d**e
+                        yield from _with_root(powers, value, symbols.likelihood)
+                        for place, n in places if not name else ():
+                            for t in (1, -1, 2, -2):
+                                yield from _with_root(powers | {place: t}, value * n**t, symbols.likelihood)
     if N > 2:
         yield Expression("N/(N-1)", N / (N - 1), 2.0)
         yield Expression("N-1", N - 1, 2.5)
@@ -227,7 +239,7 @@ _WEIGHTS = {"gaussian": (0.9, 1.1), "bernoulli": (1.5, 1.0), "categorical": (1.2
 
 def _with_root(powers: dict[str, int], value: float, likelihood: str) -> Iterator[Expression]:
     two, C = _WEIGHTS[likelihood]
-    weight = {"2": two, "N": 0.9, "C": C}
+    weight = {"2": two, "N": 0.9, "C": C, "T": 1.0, "R": 1.0, "T_in": 1.5}
     cost = sum(weight.get(name, 2.0) * abs(e) for name, e in powers.items() if name)
     # a gradient of a mean, squared: one idea, not two
     cost -= 0.5 * sum(abs(e) == 2 for e in powers.values())

@@ -9,7 +9,9 @@ import numpy as np
 from kfac_ref.curvature import damping
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
-from kfac_ref.oracle.references import FISHERS, References, dear
+from kfac_ref.oracle.references import FISHERS, SHARINGS, References, dear
+from kfac_ref.oracle.shared_rows import homogeneous, other_rows
+from kfac_ref.oracle.together import positions_together
 from kfac_ref.oracle.verdict import Explanation
 
 
@@ -21,7 +23,11 @@ def explain_A(theirs: np.ndarray, layer: int, references: References, separate: 
     separate : bool
         Whether the bias has a block of its own; else, where it is missing, it is absent.
     """
-    return _explain(theirs, [*_A(layer, references, separate), *_swapped(_G(layer, references))], layer, references)
+    found = _explain(theirs, [*_A(layer, references, separate), *_swapped(_G(layer, references))], layer, references)
+    if any(e.fits for e in found):
+        return found
+    # rows in another order are many, and tried where nothing else fits
+    return found + _explain(theirs, list(other_rows(theirs, layer, references, separate)), layer, references)
 
 
 def explain_G(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
@@ -31,30 +37,46 @@ def explain_G(theirs: np.ndarray, layer: int, references: References) -> list[Ex
 
 
 def _A(layer: int, references: References, separate: bool) -> list[Candidate]:
-    A = references.A(layer)
-    n = len(A)
-    first = np.r_[n - 1, : n - 1]
-    weights, mean = A[:-1, :-1], A[:-1, -1]
-    missing = "separate" if separate else "absent"
-    centred = ("activities centred (covariance, not second moment)",)
-    return [
-        Candidate(A, claim(bias="last", expected=True)),
-        Candidate(A[np.ix_(first, first)], claim(bias="first", cost=0.5)),
-        Candidate(weights, claim(bias=missing, cost=0.5)),
-        Candidate(weights - np.outer(mean, mean), claim(bias=missing, notes=centred, cost=3.0)),
-    ]
+    found = []
+    for sharing in references.sharings(layer):
+        A, dear = references.A(layer, sharing), SHARINGS.get(sharing or "", 0.0)
+        if not references.bias(layer):
+            found.append(Candidate(A, claim(sharing=sharing, expected=True, cost=dear)))
+            continue
+        n = len(A)
+        first = np.r_[n - 1, : n - 1]
+        weights, mean = A[:-1, :-1], A[:-1, -1]
+        missing = "separate" if separate else "absent"
+        centred = ("activities centred (covariance, not second moment)",)
+        found += [
+            Candidate(A, claim(sharing=sharing, bias="last", expected=True, cost=dear)),
+            Candidate(A[np.ix_(first, first)], claim(sharing=sharing, bias="first", cost=0.5 + dear)),
+            Candidate(weights, claim(sharing=sharing, bias=missing, cost=0.5 + dear)),
+        ]
+        if sharing != "kfc":
+            # Σ over locations and the mean over cases alone is a covariance of nothing
+            covariance = weights - np.outer(mean, mean)
+            found.append(Candidate(covariance, claim(sharing=sharing, bias=missing, notes=centred, cost=3.0 + dear)))
+    return [*found, *homogeneous(layer, references)]
 
 
 def _G(layer: int, references: References) -> list[Candidate]:
     found = [
         Candidate(
-            references.G(layer, kind),
-            claim(fisher=FISHERS[kind], cost=dear(kind), expected=kind == "exact"),
+            references.G(layer, kind, sharing),
+            claim(
+                fisher=FISHERS[kind],
+                sharing=sharing,
+                cost=dear(kind) + SHARINGS.get(sharing or "", 0.0),
+                expected=kind == "exact",
+            ),
         )
         for kind in references.kinds
+        for sharing in references.sharings(layer)
     ]
     identity = np.eye(len(found[0].matrix))
-    return [*found, Candidate(identity, claim(fisher="identity", cost=0.4))]
+    found.append(Candidate(identity, claim(fisher="identity", cost=0.4)))
+    return [*found, *positions_together(layer, references)]
 
 
 def _swapped(candidates: list[Candidate]) -> list[Candidate]:

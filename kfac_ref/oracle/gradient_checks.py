@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
-from kfac_ref.oracle.layouts import arrangements
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
@@ -22,11 +22,10 @@ def part_of(matrix: np.ndarray, columns: int, part: str) -> np.ndarray:
 
 def explain_gradient(theirs: np.ndarray, layer: int, references: References, part: str = "") -> list[Explanation]:
     """Explanations of a layer's gradient (its weights' or bias's part), whether they fit or not."""
-    n, d = references.network.sizes[layer - 1 : layer + 1]
     symbols, eta = references.symbols(), references.case.eta
     tolerance = fits.rounding(theirs)
     found = []
-    for a in arrangements(theirs, d, n, part):
+    for a in references.arrangements(theirs, layer, part):
         U = a.matrix
         loss, h, W = (
             part_of(x[layer - 1], U.shape[1], part)
@@ -38,18 +37,34 @@ def explain_gradient(theirs: np.ndarray, layer: int, references: References, par
             without = ("eta*theta left out",)
             candidates.append(Candidate(loss, replace(says, notes=without, cost=says.cost + 0.5)))
         found += fits.scaled(U, candidates, symbols, unknowns=U.size, dtype_of=theirs)
-        both = fits.regress(U, [loss, W])
+        found += list(_decayed(U, loss, W, a.bias in ("last", "first"), says, references, tolerance))
+    return found
+
+
+def _decayed(
+    U: np.ndarray,
+    loss: np.ndarray,
+    W: np.ndarray,
+    biased: bool,
+    says: Explanation,
+    references: References,
+    tolerance: float,
+) -> Iterator[Explanation]:
+    """c(∇L + bθ), the biases' θ too or not: b is solved for."""
+    eta = references.case.eta
+    weights = W.copy()
+    weights[:, -1] = 0
+    for theta, which in ((W, ""), (weights, ", not of biases,")) if biased else ((W, ""),):
+        both = fits.regress(U, [loss, theta])
         if both is None or U.size < 4:
             continue
         (c, e), residual = both
-        small = abs(e) * np.linalg.norm(W) < 30 * tolerance * np.linalg.norm(U)
+        small = abs(e) * np.linalg.norm(theta) < 30 * tolerance * np.linalg.norm(U)
         if residual > tolerance or small or abs(c) * np.linalg.norm(loss) < 30 * tolerance * np.linalg.norm(U):
             continue
-        if eta and abs(e - eta) <= 1e-4 * eta:
-            note, cost = "the loss scaled, eta*theta not", 1.0
+        if eta and abs(e - eta) <= 1e-4 * eta and not which:
+            said = replace(says, notes=("the loss scaled, eta*theta not",), cost=says.cost + 1.0)
         else:
-            note, cost = f"{e:.6g}*theta added", 2.0
-        found.append(
-            fits.with_scale(replace(says, notes=(note,), cost=says.cost + cost), c, residual, tolerance, symbols)
-        )
-    return found
+            note = f"{e:.6g}*theta{which or ''} added"
+            said = replace(says, notes=(note,), added=float(e), cost=says.cost + (2.4 if which else 2.0))
+        yield fits.with_scale(said, c, residual, tolerance, references.symbols())

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+IMAGES = "as (out, channels, rows, columns)"
+"""The layout of a convolution's weights in which they are, row by row, the project's."""
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -14,25 +17,39 @@ class Arrangement:
 
     matrix: np.ndarray
     """(d, n+1) with the bias last, (d, n) where there is no bias, or (d, 1) where it is the bias."""
-    bias: str
-    """Where the bias was: last, first, separate or absent."""
+    bias: str | None
+    """Where the bias was: last, first, separate or absent; None where the layer has none."""
     layout: str | None
     cost: float
 
     @property
     def own(self) -> bool:
         """Whether it is the project's own."""
-        return self.layout is None and self.bias in ("last", "separate")
+        return self.layout in (None, IMAGES) and self.bias in ("last", "separate", None)
 
 
-def arrangements(theirs: np.ndarray, d: int, n: int, part: str = "") -> Iterator[Arrangement]:
+def arrangements(theirs: np.ndarray, d: int, n: int, part: str = "", bias: bool = True) -> Iterator[Arrangement]:
     """All readings of theirs as the matrix of a layer with d outputs and n inputs.
 
     Parameters
     ----------
     part : "" for the whole, "weight" or "bias"
+    bias : whether the layer has one
     """
     theirs = theirs.astype(np.float64)
+    if theirs.ndim > 2:
+        missing_here = None if not bias else "separate" if part == "weight" else "absent"
+        if theirs.shape[0] == d:
+            yield Arrangement(theirs.reshape(d, n), missing_here, IMAGES, 0.0 if part or not bias else 0.5)
+        if theirs.shape[-1] == d:
+            order = (theirs.ndim - 1, theirs.ndim - 2, *range(theirs.ndim - 2))
+            turned = theirs.transpose(order).reshape(d, n)
+            yield Arrangement(turned, missing_here, "as (rows, columns, channels, out)", 0.5)
+        return
+    if not bias:
+        for matrix, layout, cost in _matrices(theirs, d, n):
+            yield Arrangement(matrix, None, layout, cost)
+        return
     if part == "bias":
         yield Arrangement(theirs.reshape(-1, 1), "separate", None, 0.0)
         return
@@ -44,10 +61,10 @@ def arrangements(theirs: np.ndarray, d: int, n: int, part: str = "") -> Iterator
     for matrix, layout, cost in _matrices(theirs, d, n):
         yield Arrangement(matrix, missing, layout, cost + (0.0 if part else 0.5))
     if part == "" and theirs.ndim == 1 and theirs.size == d * (n + 1):
-        weights, bias = theirs[: d * n].reshape(d, n), theirs[d * n :, None]
-        yield Arrangement(np.hstack([weights, bias]), "last", "flat, row-major, bias after the weights", 1.2)
-        bias, weights = theirs[:d, None], theirs[d:].reshape(d, n)
-        yield Arrangement(np.hstack([weights, bias]), "first", "flat, row-major, bias before the weights", 1.4)
+        weights, column = theirs[: d * n].reshape(d, n), theirs[d * n :, None]
+        yield Arrangement(np.hstack([weights, column]), "last", "flat, row-major, bias after the weights", 1.2)
+        column, weights = theirs[:d, None], theirs[d:].reshape(d, n)
+        yield Arrangement(np.hstack([weights, column]), "first", "flat, row-major, bias before the weights", 1.4)
 
 
 def _matrices(theirs: np.ndarray, d: int, columns: int) -> Iterator[tuple[np.ndarray, str | None, float]]:
@@ -66,22 +83,27 @@ class Order:
     vec(W), W (d, n+1) with the bias last."""
 
     index: np.ndarray
-    bias: str
+    bias: str | None
     layout: str
     cost: float
 
 
-def orders(d: int, n: int) -> list[Order]:
-    """Orders of a layer's entries, the project's own first. Without biases those come last."""
+def orders(d: int, n: int, bias: bool = True) -> list[Order]:
+    """Orders of a layer's entries, the project's own first. Without biases those come last, or they are all there are
+    where the layer has none."""
+    if not bias:
+        place = np.arange(d * n).reshape(n, d).T
+        ways = ((place.T, "column-major", 0.0), (place, "row-major", 0.5))
+        return [Order(np.ravel(x), None, text, cost) for x, text, cost in ways]
     place = np.arange(d * (n + 1)).reshape(n + 1, d).T  # place[r, c]: where entry (r, c) is in vec(W)
-    weights, bias = place[:, :-1], place[:, -1]
+    weights, last = place[:, :-1], place[:, -1]
     first = np.roll(place, 1, axis=1)
     columns, rows = "column-major", "row-major"
     return [
         Order(np.ravel(place.T), "last", columns, 0.0),
         Order(np.ravel(place), "last", rows, 0.5),
-        Order(np.r_[np.ravel(weights), bias], "last", "row-major weights, then the bias", 0.6),
-        Order(np.r_[bias, np.ravel(weights)], "first", "the bias, then row-major weights", 0.8),
+        Order(np.r_[np.ravel(weights), last], "last", "row-major weights, then the bias", 0.6),
+        Order(np.r_[last, np.ravel(weights)], "first", "the bias, then row-major weights", 0.8),
         Order(np.ravel(first.T), "first", columns, 0.7),
         Order(np.ravel(first), "first", rows, 0.9),
         Order(np.ravel(weights.T), "absent", columns, 0.6),

@@ -9,7 +9,7 @@ Monte-Carlo estimate from anything else that is merely near.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +39,12 @@ MANY = 200
 """Random signs that anyone would draw for a case."""
 FARFETCHED = 3.5
 """A scale that costs more is not believed."""
-USUAL = (5, 10, 20, 50, 100, 200, 500, 1000)
+USUAL = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Those among them for which a mean over samples done wrongly is looked for."""
+DOUBTFUL = 1000
+"""More samples are not believed in then, if the scale is not clear."""
+TOLD = -0.5
+"""What such a scale costs where another quantity tells how many samples there were: less than a coincidence."""
 SEVERAL = 1.5
 """What several samples a case cost, in log-likelihood, against one."""
 
@@ -75,6 +79,7 @@ def recognise(
     rounding: float,
     known: Sequence[float | None] | None = None,
     margin: float = 3.3,
+    told: Collection[int] = (),
 ) -> Sampled | None:
     """What the matrices are, if they are Monte-Carlo estimates of one scale from the same samples; else None.
 
@@ -85,6 +90,7 @@ def recognise(
     rounding : the relative size of rounding.
     known : the scales of those matrices whose scale is known; the others share one.
     margin : by how much, in log-likelihood, a scale must be likelier than any other to be named.
+    told : numbers of samples that other quantities tell of.
     """
     known = [None] * len(theirs) if known is None else known
     spectrum = _Spectrum(model, rounding)
@@ -100,7 +106,8 @@ def recognise(
     spread, estimate = spectrum.spread, spectrum.scale_of(divided(1.0))
     scores = []
     scales: list[tuple[Expression, int | None]] = [(e, None) for e in candidates]
-    scales += [(e, S) for S in USUAL for e in expressions.over_samples(S)]
+    scales += [(e, S) for S in {*USUAL} - {*told} for e in expressions.over_samples(S)]
+    scales += [(e, S) for S in told for e in expressions.over_samples(S, TOLD)]
     for e, given in scales:
         if all(unknown) and abs(estimate / e.value - 1) > max(6 * spread, 1e-6):
             continue
@@ -126,6 +133,8 @@ def recognise(
     named, error = gap > margin, spread / np.sqrt(samples)
     if not named and (
         model.signs
+        # a small deviation of another kind looks like thousands of samples
+        or ("S" in best.text and samples > DOUBTFUL)
         or len(model.mean) < 2 * LEAST
         or error > VAGUE
         or (all(unknown) and abs(estimate / best.value - 1) > UNLIKE * error)
@@ -185,18 +194,19 @@ class _Spectrum:
         return float(self.w @ T)
 
     def summary(self, T: np.ndarray, samples: int) -> np.ndarray:
-        """Numbers that tell estimates from what is merely near: the scale, how likely the targets would be, and the
-        logarithms of the mean energies of all directions and of each quarter of them from strong to weak, of the
-        traces, and of the distances from the expectation."""
+        """Numbers that tell estimates from what is merely near: the scale, how likely the targets would be, the mean
+        energies of all directions and of each quarter of them from strong to weak, the traces, and the distances from
+        the expectation. Of sums of squares the cube roots are nearly normal, however few the squares (Wilson and
+        Hilferty 1931)."""
         u = self.energies(T) * samples
-        logs = [np.log(np.mean(q) + 1e-12) for q in [u, *np.array_split(u, 4)] if len(q)]
+        roots = [np.cbrt(np.mean(q)) for q in [u, *np.array_split(u, 4)] if len(q)]
         strength = np.log(self.values[self.varies])
         slope = np.dot(np.log(u + 1e-12), strength - strength.mean())
         parts = self.model.diagonals(T)
         traces = [np.log(max(float(np.sum(t[d])), 1e-300)) for t, d in parts]
         away = np.split(T - self.model.mean, self.model.ends[:-1])
-        sizes = [np.log(np.linalg.norm(r) + 1e-300) for r in away]
-        return np.array([self.w @ T, self.guess @ T, slope, *logs, *traces, *sizes])
+        sizes = [np.linalg.norm(r) ** (2 / 3) for r in away]
+        return np.array([self.w @ T, self.guess @ T, slope, *roots, *traces, *sizes])
 
     def energies(self, T: np.ndarray) -> np.ndarray:
         """Squared deviation from the mean in every direction that varies, over the variance of one draw."""

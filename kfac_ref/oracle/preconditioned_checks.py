@@ -12,7 +12,7 @@ from kfac_ref.oracle.damping_rules import Pair, Rule, rules
 from kfac_ref.oracle.fits import claim
 from kfac_ref.oracle.gradient_checks import part_of
 from kfac_ref.oracle.layouts import Arrangement
-from kfac_ref.oracle.references import FISHERS, References, dear
+from kfac_ref.oracle.references import FISHERS, SHARINGS, References, dear
 from kfac_ref.oracle.searches import searched
 from kfac_ref.oracle.trials import Trial, tried
 from kfac_ref.oracle.verdict import Explanation
@@ -71,7 +71,7 @@ def _as_weights(
     pair: Pair, layer: int, references: References, own: tuple[np.ndarray, np.ndarray, Explanation] | None
 ) -> Iterator[Rule]:
     """The rules by which a bias's block, G alone, is damped as the G of the weights' block is."""
-    A = references.A(layer)[:-1, :-1] if not pair.own or own is None else own[0]
+    A = references.A(layer, pair.says.sharing)[:-1, :-1] if not pair.own or own is None else own[0]
     for rule in rules(Pair(A, pair.G, pair.says), references.dampings(), references.case.gamma_used):
         if rule.G and " pi " in rule.text:
             text = f"{rule.text}, as the G of the weights' block"
@@ -95,11 +95,13 @@ def _pairs(
     own: tuple[np.ndarray, np.ndarray, Explanation] | None,
 ) -> Iterator[Pair]:
     columns = a.matrix.shape[1]
-    A = references.A(layer)
-    A = np.ones((1, 1)) if part == "bias" else A[:columns, :columns]
-    for kind in references.kinds:
-        yield Pair(A, references.G(layer, kind), claim(fisher=FISHERS[kind], cost=dear(kind)))
-    yield Pair(A, np.eye(a.matrix.shape[0]), claim(fisher="identity", cost=0.4))
+    for sharing in references.sharings(layer) if references.kronecker(layer) else []:
+        A, far = references.A(layer, sharing), SHARINGS.get(sharing or "", 0.0)
+        A = np.ones((1, 1)) if part == "bias" else A[:columns, :columns]
+        for kind in references.kinds:
+            says = claim(fisher=FISHERS[kind], sharing=sharing, cost=dear(kind) + far)
+            yield Pair(A, references.G(layer, kind, sharing), says)
+        yield Pair(A, np.eye(a.matrix.shape[0]), claim(fisher="identity", sharing=sharing, cost=0.4 + far))
     if own is not None and own[1].shape[0] == a.matrix.shape[0]:
         A_own = np.ones((1, 1)) if part == "bias" else own[0]
         if A_own.shape[0] == columns:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kfac_ref.oracle import expressions, fits, monte_carlo, sampling
 from kfac_ref.oracle.fits import claim
+from kfac_ref.oracle.places import BEHIND, by_activities
 from kfac_ref.oracle.references import References
 from kfac_ref.oracle.verdict import Explanation
 
@@ -26,7 +27,48 @@ Quantities = Mapping[str, tuple[int, np.ndarray]]
 
 
 def explain_sampled(
-    theirs: Quantities, references: References, starts: Mapping[str, float], hints: Collection[float]
+    theirs: Quantities,
+    references: References,
+    starts: Mapping[str, float],
+    hints: Collection[float],
+    told: Collection[int] = (),
+    sharings: Collection[str] = ("expand",),
+) -> dict[str, Explanation]:
+    """Those of the G that are Monte-Carlo estimates, explained: of the kind of `sharings` that explains most of them.
+
+    The parameters are those of `explain_shared`.
+    """
+    best: dict[str, Explanation] = {}
+    for sharing in sharings:
+        found = explain_shared(theirs, references, starts, hints, told, sharing)
+        if _believed(found) > _believed(best):
+            best = found
+        if len(best) == len(theirs) and all(e.expression is not None for e in best.values()):
+            break
+    return best
+
+
+def explain_behind(
+    theirs: Quantities, references: References, hints: Collection[float], told: Collection[int]
+) -> dict[str, Explanation]:
+    """Those of the G that are estimates of derivatives by activities, the hooks being behind φ."""
+    if references.layers < 2 or not all(references.network.has_one_row(layer) for layer, _ in theirs.values()):
+        return {}
+    return explain_shared(theirs, references, {}, hints, told, "expand", behind=True)
+
+
+def _believed(found: Mapping[str, Explanation]) -> tuple[int, int]:
+    return sum(e.expression is not None for e in found.values()), len(found)
+
+
+def explain_shared(
+    theirs: Quantities,
+    references: References,
+    starts: Mapping[str, float],
+    hints: Collection[float],
+    told: Collection[int],
+    sharing: str,
+    behind: bool = False,
 ) -> dict[str, Explanation]:
     """Those of the G that are Monte-Carlo estimates, explained.
 
@@ -35,26 +77,31 @@ def explain_sampled(
     theirs : (layer, matrix) by name
     starts : the weights, where known, that running averages still give to an identity that they started from
     hints : scales that other quantities make likely
+    told : numbers of samples that they tell of
+    sharing : which factors they are of, of layers with T > 1 locations
+    behind : whether hooks were behind φ
     """
     # one pass gives all of them: where one is no second moment, the others are of no samples either
     if not all(is_moment(M) for _, M in theirs.values()):
         return {}
-    open_ = {n: (i, M) for n, (i, M) in theirs.items() if not _is_mixture(M, i, references)}
-    numbers = sum(references.network.sizes[i] for i, _ in open_.values())
-    if not open_ or numbers * references.cases * references.network.sizes[-1] > LARGEST:
+    open_ = {n: (i, M) for n, (i, M) in theirs.items() if not _is_mixture(M, i, references, sharing)}
+    numbers = sum(references.d(i) * references.locations(i) for i, _ in open_.values())
+    if not open_ or numbers * references.cases * references.network.outputs > LARGEST:
         return {}
+    if behind:
+        return _Search(open_, references, hints, told, sharing, behind).found()
     if not starts:
-        return _Search(open_, references, hints).found()
+        return _Search(open_, references, hints, told, sharing).found()
     bare = {}
     for name, (layer, M) in open_.items():
         weight = starts.get(name, 0.0)
         bare[name] = layer, ((M - weight * np.eye(len(M))) / (1 - weight)).astype(M.dtype)
-    found = _Search(bare, references, hints).found()
+    found = _Search(bare, references, hints, told, sharing).found()
     averaged = {
         name: replace(e, start="identity", history=expressions.decay_of(starts[name], 1e-6)) if name in starts else e
         for name, e in found.items()
     }
-    return averaged or _Search(open_, references, hints).found()
+    return averaged or _Search(open_, references, hints, told, sharing).found()
 
 
 def is_moment(M: np.ndarray) -> bool:
@@ -65,9 +112,9 @@ def is_moment(M: np.ndarray) -> bool:
     return bool(np.linalg.eigvalsh((M + M.T) / 2).min() >= -fits.rounding(M) * size)
 
 
-def _is_mixture(M: np.ndarray, layer: int, references: References) -> bool:
+def _is_mixture(M: np.ndarray, layer: int, references: References, sharing: str) -> bool:
     """Whether it is a sum of multiples of the exact and of the empirical G, to rounding."""
-    fit = fits.regress(M, [references.G(layer, "exact"), references.G(layer, "empirical")])
+    fit = fits.regress(M, [references.G(layer, kind, sharing) for kind in ("exact", "empirical")])
     return fit is not None and len(M) > 2 and fit[1] <= fits.rounding(M)
 
 
@@ -75,12 +122,26 @@ class _Search:
     """All G together first, as one pass with sampled targets gives all of them; then those of weights and those of
     biases, then one by one, and the small ones beside those that were recognised."""
 
-    def __init__(self, theirs: Quantities, references: References, hints: Collection[float]) -> None:
-        self.theirs, self.references = theirs, references
+    def __init__(
+        self,
+        theirs: Quantities,
+        references: References,
+        hints: Collection[float],
+        told: Collection[int],
+        sharing: str,
+        behind: bool = False,
+    ) -> None:
+        self.theirs, self.references, self.told, self.sharing = theirs, references, told, sharing
         self.names = list(theirs)
         self.hints = list(hints)
         self.rounding = max(fits.rounding(M) for _, M in theirs.values())
+        self.behind = behind
         self.models: dict[bool, sampling.Model] = {}
+
+    def jacobian(self, layer: int) -> np.ndarray:
+        """dz/ds_i of every case, or dz/da_i where hooks were behind φ."""
+        elsewhere = by_activities(self.references, layer) if self.behind else None
+        return self.references.derivatives(layer, self.sharing) if elsewhere is None else elsewhere
 
     def found(self) -> dict[str, Explanation]:
         """What is recognised."""
@@ -89,7 +150,7 @@ class _Search:
         groups = [self.names, [name for name in self.names if name not in biases], biases]
         groups += [[name] for name in self.names if self._tells(name)]
         for names in groups:
-            for signs in (False, True):
+            for signs in (False,) if self.behind else (False, True):
                 left = [name for name in names if name not in found]
                 margin = TOGETHER if len(left) == len(self.names) and not signs else APART
                 more = self.recognised(left, signs, margin=margin) if left else {}
@@ -114,9 +175,9 @@ class _Search:
             most = sampling.widest(len(self.names), references.cases)
             projections = [sampling.projection(rng, len(M), most) for _, M in self.theirs.values()]
             layers = [layer for layer, _ in self.theirs.values()]
-            projected = [references.jacobians[i - 1] @ P for i, P in zip(layers, projections, strict=True)]
+            projected = [self.jacobian(i) @ P for i, P in zip(layers, projections, strict=True)]
             likelihood = references.network.likelihood
-            self.models[signs] = sampling.Model(likelihood, references.passed.z, projected, projections, signs)
+            self.models[signs] = sampling.Model(likelihood, references.z, projected, projections, signs)
         return self.models[signs]
 
     def recognised(
@@ -138,11 +199,18 @@ class _Search:
             self.rounding,
             [(known or {}).get(name) for name in names],
             margin,
+            self.told,
         )
         if sampled is None:
             return {}
         notes = ("random signs on the root of F_R (curvature propagation)",) if signs else ()
-        return {name: sampled_explanation(sampled, k, notes=notes) for k, name in enumerate(names)}
+        shared = [self.sharing if self.references.locations(self.theirs[name][0]) > 1 else None for name in names]
+        last = self.references.layers
+        places = [BEHIND if self.behind and self.theirs[name][0] < last else None for name in names]
+        return {
+            name: sampled_explanation(sampled, k, notes=notes, sharing=shared[k], place=places[k])
+            for k, name in enumerate(names)
+        }
 
 
 def sampled_explanation(sampled: monte_carlo.Sampled, k: int, **attributes: Any) -> Explanation:

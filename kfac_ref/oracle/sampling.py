@@ -37,14 +37,15 @@ class Model:
         Parameters
         ----------
         z : (N, d_ℓ)
-        projected : KP, (d_ℓ, N, k), for each matrix.
+        projected : KP, (d_ℓ, N, k), for each matrix; (d_ℓ, N, T, k) where it is a sum over T locations.
         projections : P, (n, k), for each matrix.
         signs : whether e is not of sampled targets but random signs on a root of F_R, which have the same second moment
             (curvature propagation).
         """
         self.likelihood, self.z, self.signs = likelihood, z, signs
         self.projections = list(projections)
-        self.jacobians = [np.transpose(KP, (1, 0, 2)) for KP in projected]
+        # (N, d_ℓ, T, k)
+        self.jacobians = [np.moveaxis(KP if KP.ndim == 4 else KP[:, :, None], 0, 1) for KP in projected]
         self.uppers = [np.triu_indices(P.shape[1]) for P in self.projections]
         self.weights = [np.where(u[0] == u[1], 1.0, np.sqrt(2.0)) for u in self.uppers]
         self.mean = np.concatenate(self.parts([self._exact(K) for K in self.jacobians], project=False))
@@ -81,14 +82,15 @@ class Model:
         B = self.likelihood.fisher_root_product(
             self.z, np.broadcast_to(np.eye(K.shape[1])[:, None, :], (K.shape[1], *self.z.shape))
         )
-        g = np.einsum("rnc,nck->rnk", B, K).reshape(-1, K.shape[2])
+        g = np.matmul(B.transpose(1, 0, 2), K.reshape(*K.shape[:2], -1)).reshape(-1, K.shape[3])
         return g.T @ g / len(self.z)
 
     def _draws(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Estimates, a row for each draw, and the mean negative log-likelihood of what was drawn."""
         N = len(self.z)
         rows, nll = [], []
-        step = max(1, TOGETHER // self.z.size)
+        widest = max(K.shape[2] * K.shape[3] if K.shape[2] > 1 else 1 for K in self.jacobians)
+        step = max(1, TOGETHER // max(self.z.size, N * widest))
         for start in range(0, count, step):
             size = min(step, count - start)
             z = np.tile(self.z, (size, 1))
@@ -97,8 +99,10 @@ class Model:
             e = e.reshape(size, N, -1)
             parts = []
             for K, u, w in zip(self.jacobians, self.uppers, self.weights, strict=True):
-                g = np.matmul(e.transpose(1, 0, 2), K)  # (N, size, n)
-                M = np.matmul(g.transpose(1, 2, 0), g.transpose(1, 0, 2)) / N
+                T, k = K.shape[2:]
+                g = np.matmul(e.transpose(1, 0, 2), K.reshape(*K.shape[:2], T * k))  # (N, size, T·k)
+                g = g.reshape(N, size, T, k).transpose(1, 0, 2, 3).reshape(size, N * T, k)
+                M = np.matmul(g.transpose(0, 2, 1), g) / N
                 parts.append(M[:, u[0], u[1]] * w)
             rows.append(np.concatenate(parts, axis=1))
         return np.concatenate(rows), np.concatenate(nll)

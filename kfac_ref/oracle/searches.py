@@ -15,6 +15,7 @@ import numpy as np
 from kfac_ref.oracle import expressions, fits
 from kfac_ref.oracle.damping_rules import Rule, alike, of_unknown_strength, scalar
 from kfac_ref.oracle.expressions import Expression
+from kfac_ref.oracle.pi_slips import named_pi
 from kfac_ref.oracle.trials import Trial, said, tried
 from kfac_ref.oracle.verdict import Explanation
 
@@ -117,7 +118,9 @@ def _one_sided(
     on_A: bool,
     constant: float,
 ) -> Iterator[Explanation]:
-    """Where one factor is m·I, what was added to it cannot be told from the scale: read with the known rules alone."""
+    """Where one factor is m·I, what was added to it cannot be told from the scale: read with the known rules alone, or
+    with another π if then the scale has a name."""
+    known = False
     for e_A, e_G in _scales(trial):
         for rule in trial.known_rules(e_A.value, e_G.value):
             if rule.product:
@@ -138,7 +141,35 @@ def _one_sided(
                 found.precise + precise / expected,
             )
             if read.expression is not None:
+                known = True
                 yield read
+    if not known and added > 0:
+        yield from _with_any_pi(trial, found, added, precise / added, on_A, constant)
+
+
+def _with_any_pi(
+    trial: Trial, found: _Found, added: float, precise: float, on_A: bool, constant: float
+) -> Iterator[Explanation]:
+    """The same with factored Tikhonov damping of a known strength γ and a π that is none of the known ones: what was
+    added to one factor gives π, and so what was added to the other."""
+    for x in trial.references.dampings().values():
+        root = float(np.sqrt(max(x, 0.0)))
+        a, b = (added, root**2 / added) if on_A else (root**2 / added, added)
+        rule = named_pi(trial.pair, a, b, trial.references.dampings(), max(precise, 1e-9))
+        if rule is None:
+            continue
+        scale = found.scale * (constant + (b if on_A else a))
+        read = fits.with_scale(
+            said(trial.says, trial.pair, rule),
+            scale,
+            found.residual,
+            found.tolerance,
+            trial.references.symbols(),
+            found.precise + precise,
+        )
+        # two numbers are fitted to two where the scale may be any
+        if read.expression == "1":
+            yield read
 
 
 def _scales(trial: Trial) -> list[tuple[Expression, Expression]]:
@@ -168,7 +199,8 @@ def _named(trial: Trial, rule: Rule, found: _Found, off: float) -> Iterator[Expl
         for known in trial.known_rules(e_A.value, e_G.value):
             if known.text != "none" and alike(known, rule, 3 * off):
                 yield scaled(_scaled_factors(trial, known, e_A, e_G), e_A.value * e_G.value)
-    own = scaled(said(trial.says, trial.pair, rule), 1.0)
+    pi = named_pi(trial.pair, rule.A, rule.G, trial.references.dampings(), off)
+    own = scaled(said(trial.says, trial.pair, pi or rule), 1.0)
     # a strength and a scale that are both unheard of would explain too much
     if own.expression is not None or trial.U.size >= 20:
         yield own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kfac_ref.oracle.formulas import advice
 from kfac_ref.oracle.preconditioned_checks import OWN_FACTORS
 from kfac_ref.oracle.theirs import kind_of
 from kfac_ref.oracle.verdict import MATCH, NO_MATCH, Explanation, Verdict
@@ -35,14 +36,12 @@ def summarise(verdicts: Mapping[str, Verdict]) -> str:
     unexplained = [name for name, v in differing.items() if v.verdict == NO_MATCH]
     if unexplained:
         sentences.append(f"nothing known explains {_listed(unexplained)}")
-    advice = [
-        what.replace("{}", which)
-        for which, what in _grouped({n: _advice(n, e) for n, e in explained.items()}, verdicts, named=True)
-    ]
-    advice = list(dict.fromkeys(advice))
-    if not advice:
-        advice = [f"the table has {'what comes closest' if unexplained else 'what is to be converted'}"]
-    return f"{_line(sentences)}\n{_line(advice)}"
+    said = {n: advice(e, called(n) != "preconditioned gradient") for n, e in explained.items()}
+    advised = [what.replace("{}", which) for which, what in _grouped(said, verdicts, named=True)]
+    advised = list(dict.fromkeys(advised))
+    if not advised:
+        advised = [f"the table has {'what comes closest' if unexplained else 'what is to be converted'}"]
+    return f"{_line(sentences)}\n{_line(advised)}"
 
 
 def called(name: str) -> str:
@@ -89,6 +88,7 @@ def _said(name: str, e: Explanation) -> str:
         parts.append("the empirical Fisher's" if e.fisher == "empirical" else "the identity (forward only)")
     if e.matrix in MATRICES:
         parts.append(MATRICES[e.matrix])
+    parts += [slip for slip in (e.place, e.order, e.cases) if slip]
     if e.start:
         start = "zero" if e.start == "zero" else "the identity"
         parts.append(f"a running average that started from {start} (decay {e.history})")
@@ -118,23 +118,3 @@ def _scale(e: Explanation) -> str:
         near = f" (near {e.nearest.removeprefix('-')})" if e.nearest else ""
         how = f"{text}{value}{near} times too large" if size > 1 else f"scaled by {text}{value}{near}"
     return f"{sign}, {how}" if sign else how
-
-
-def _advice(name: str, e: Explanation) -> list[str]:
-    """What is to be done about it; {} stands for the quantity."""
-    advice = []
-    if e.scale is not None and e.expression != "1" and e.start != "zero":
-        text = e.expression or f"{e.scale:.6g}"
-        value = f" = {e.scale:.6g}" if e.expression and not text.lstrip("-").isdigit() else ""
-        advice.append(f"divide {{}} by {text}{value}")
-    if e.fisher == "empirical":
-        advice.append("sample targets from the model, or take the expectation over it, in place of the data's targets")
-    if e.fisher == "identity":
-        advice.append("the Fisher's G takes a backward pass from targets of the model")
-    if e.fisher == "monte-carlo" and called(name) != "preconditioned gradient":
-        advice.append("more samples come nearer to the expectation")
-    if e.start == "zero":
-        advice.append("correct the running average for its start, or begin with the first estimate")
-    if e.start == "identity":
-        advice.append("begin the running average with the first estimate")
-    return advice

@@ -97,6 +97,7 @@ def said(says: Explanation, pair: Pair, rule: Rule) -> Explanation:
     return replace(
         says,
         fisher=pair.says.fisher,
+        sharing=pair.says.sharing,
         samples=pair.says.samples,
         notes=(*says.notes, *pair.says.notes),
         damping=rule.text,

@@ -20,12 +20,14 @@ from kfac_ref.curvature.damping import DampedFactors
 from kfac_ref.curvature.factors import Factors
 from kfac_ref.curvature.inverses import Inverse, PartitionedInverse
 from kfac_ref.data.npz_file import write_archive
+from kfac_ref.oracle.captured import AnyCase, CapturedCase
 from kfac_ref.oracle.case import Case
 
 LARGEST_DENSE = 2000
 """Parameters up to which the whole Fisher is written."""
 LARGEST_BLOCK = 4000
 """Rows up to which a layer's block is."""
+WHOLE = "it takes the whole network, and the case has captured layers of one"
 
 
 class Truth(dict[str, Array]):
@@ -42,6 +44,7 @@ class Truth(dict[str, Array]):
     there are of each layer with rows `A_expand_i`, `G_expand_i`, `A_reduce_i`, `G_reduce_i` and KFC's `Omega_i`,
     `Gamma_i`, each G also as `G_expand_empirical_i` and so on, `G_expand_sampled_i` (see
     `kfac_ref.curvature.factors`). F̆ and F̂ are those of the kind "expand"; a layer without rows has its whole block.
+    So it is of captured layers too, of which what takes the whole network is left out.
     """
 
     left_out: dict[str, str]
@@ -60,8 +63,9 @@ class Truth(dict[str, Array]):
         write_archive(Path(path), {name: to_numpy(x) for name, x in self.items()})
 
 
-def truth(case: Case) -> Truth:
-    """Everything the oracle says of `case`; what cannot be computed is named in `left_out`, with the reason."""
+def truth(case: AnyCase) -> Truth:
+    """Everything the oracle says of `case`, captured ones included; what cannot be computed is named in `left_out`,
+    with the reason."""
     found, forward_pass = Truth(), case.forward_pass
     # numbers that overflow are found at the end
     with np.errstate(all="ignore"):
@@ -82,7 +86,7 @@ def truth(case: Case) -> Truth:
     return found
 
 
-def _factors(found: Truth, case: Case) -> Factors:
+def _factors(found: Truth, case: AnyCase) -> Factors:
     """Ā, G of each kind, π."""
     exact, sharing = factors.exact(case.forward_pass), not case.network.fully_connected
     for suffix, of in _by_targets(case, exact, factors.USUAL):
@@ -101,7 +105,7 @@ def _factors(found: Truth, case: Case) -> Factors:
     return exact
 
 
-def _by_targets(case: Case, exact: Factors, kinds: factors.Kinds) -> Iterator[tuple[str, Factors]]:
+def _by_targets(case: AnyCase, exact: Factors, kinds: factors.Kinds) -> Iterator[tuple[str, Factors]]:
     """The factors of a kind for each choice of targets, and what is put behind their names."""
     yield "", exact
     yield "_empirical", factors.empirical(case.forward_pass, case.Y, kinds)
@@ -116,9 +120,12 @@ def _add_diagonal(found: Truth, of: Factors, A: str, G: str, suffix: str) -> Non
             found[f"{A}_{i}"] = of.A[i - 1, i - 1]
 
 
-def _steps(found: Truth, case: Case, exact: Factors, gradient: Parameters) -> None:
+def _steps(found: Truth, case: AnyCase, exact: Factors, gradient: Parameters) -> None:
     """F̆⁻¹∇h and F̂⁻¹∇h with factored Tikhonov damping, and the best step along each (§4, §6.3, §7)."""
     for inverse, name in (("block-diagonal", "block_diagonal"), ("block-tridiagonal", "block_tridiagonal")):
+        if isinstance(case, CapturedCase) and inverse == "block-tridiagonal":
+            found.left_out |= dict.fromkeys((f"{name}_i", "alpha", "mu", "model_change"), WHOLE)
+            return
         suffixes = [""] * (inverse == case.inverse) + ["_block_tridiagonal"] * (inverse == "block-tridiagonal")
         try:
             damped = _damped(case, exact)
@@ -130,13 +137,15 @@ def _steps(found: Truth, case: Case, exact: Factors, gradient: Parameters) -> No
             continue
         direction = F_0.apply(gradient)
         found.add(name, direction)
+        if isinstance(case, CapturedCase):
+            continue
         step = _step(case, gradient, [-x for x in direction])
         for s in suffixes:
             values = {f"alpha{s}": step.alpha, f"mu{s}": step.mu, f"model_change{s}": step.change}
             found.update({what: from_numpy(np.asarray(value), case.X) for what, value in values.items()})
 
 
-def _damped(case: Case, exact: Factors) -> DampedFactors:
+def _damped(case: AnyCase, exact: Factors) -> DampedFactors:
     """The damped factors; ValueError where one is singular, or so nearly that rounding decides, or γ is not given."""
     if case.gamma_used is None:
         raise ValueError("the case gives neither gamma nor lambda")
@@ -153,7 +162,7 @@ def _damped(case: Case, exact: Factors) -> DampedFactors:
     return damped
 
 
-def _limit(case: Case) -> float:
+def _limit(case: AnyCase) -> float:
     """The condition number from which on rounding leaves next to nothing."""
     return 1e-2 / float(namespace(case.X).finfo(case.X.dtype).eps)
 
@@ -164,7 +173,7 @@ def _conditioning(A: Array, R: Array) -> float:
     return float(xp.linalg.trace(A) * xp.sum(R * R))
 
 
-def _require_regular(case: Case, F_0: Inverse) -> None:
+def _require_regular(case: AnyCase, F_0: Inverse) -> None:
     """ValueError where a Σ_{i|i+1} of F̂ is singular, or so nearly that rounding decides."""
     parts = zip(F_0.parts, F_0.layers, strict=True) if isinstance(F_0, PartitionedInverse) else [(F_0, 0)]
     first = 1
@@ -188,11 +197,13 @@ def _step(case: Case, gradient: Parameters, delta: Parameters) -> quadratic.Mini
     return quadratic.minimise(quadratic.InnerProducts(*read_scalars(*products)), damped, range(len(directions)))
 
 
-def _fisher(found: Truth, case: Case) -> None:
+def _fisher(found: Truth, case: AnyCase) -> None:
     """F and the empirical Fisher where they are small, F's diagonal blocks, and F V."""
     forward_pass = case.forward_pass
     rows = [d * columns for d, columns in case.network.shapes]
-    if sum(rows) <= LARGEST_DENSE:
+    if isinstance(case, CapturedCase):
+        found.left_out |= dict.fromkeys(("fisher", "fisher_empirical", "fisher_vector_i"), WHOLE)
+    elif sum(rows) <= LARGEST_DENSE:
         found["fisher"] = fisher.dense(forward_pass)
         found["fisher_empirical"] = fisher.dense_empirical(forward_pass, case.Y)
     else:

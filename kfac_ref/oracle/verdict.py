@@ -12,6 +12,8 @@ from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import Decay, Symbols
 
 BIASES = {"first": "bias first", "separate": "bias in a block of its own", "absent": "no bias"}
+CLAIMED = (*("scale", "expression", "nearest", "fisher", "sharing", "samples", "matrix", "bias", "layout", "damping"),)
+"""What JSON has of an explanation, None where nothing is claimed."""
 MATCH, MATCH_UNDER, NO_MATCH = "match", "match-under", "no-match"
 
 
@@ -31,12 +33,20 @@ class Explanation:
     """The nearest expression, where the scale has no name."""
     fisher: str | None = None
     """Which Fisher G is of: exact, empirical, monte-carlo or identity."""
+    sharing: str | None = None
+    """Of a layer with T > 1 locations, which factors the scale is relative to: expand, reduce or kfc."""
     samples: int | None = None
     """Of Monte-Carlo: targets sampled for each case, as estimated."""
     scale_error: float | None = None
     """Of Monte-Carlo: the standard error of the scale, relative."""
     matrix: str | None = None
     """Which matrix, where there is a choice: "Fisher block", "Kronecker product", …"""
+    place: str | None = None
+    """Where its vectors were taken, in place of where they should be; None where they should be, as the next two."""
+    order: str | None = None
+    """What was done to it in another order, or besides; with an inverse, `scale` is that of the matrix inverted."""
+    cases: str | None = None
+    """Which cases it was taken over, in place of all."""
     bias: str | None = None
     """last, first, separate or absent."""
     layout: str | None = None
@@ -47,6 +57,10 @@ class Explanation:
     damping: str | None = None
     damping_values: tuple[float, ...] = ()
     """What was added to the diagonals, as found."""
+    added: float | None = None
+    """Of weight decay: what θ was multiplied by before it was added."""
+    together: bool = False
+    """Whether it was found of all layers together, so that more numbers than this quantity's tell its scale."""
     notes: tuple[str, ...] = ()
     """What else differs from the project's conventions."""
     cost: float = 0.0
@@ -78,7 +92,8 @@ class Explanation:
 
     def words(self, part: bool = False) -> str:
         """The convention, in a few words; `part`: of weights or biases alone, where the bias has its place by name."""
-        parts = [self.fisher_words(), self.matrix or ""]
+        parts = [self.fisher_words(), self.sharing_words(), self.matrix or ""]
+        parts += [self.place or "", self.order or "", self.cases or ""]
         if self.scale is not None and not (self.expression == "1" and self.start is None):
             parts.append(self.scale_words())
         if self.start:
@@ -96,6 +111,10 @@ class Explanation:
             count = f", about {self.samples} sample{'s' if self.samples != 1 else ''} a case" if self.samples else ""
             return f"Monte-Carlo Fisher{count}"
         return {None: "", "identity": "identity (forward only)"}.get(self.fisher, f"{self.fisher} Fisher")
+
+    def sharing_words(self) -> str:
+        """Which factors of a layer with shared weights, in words."""
+        return {None: "", "kfc": "KFC"}.get(self.sharing, f"KFAC-{self.sharing}")
 
     def scale_words(self) -> str:
         """The scale, in words."""
@@ -115,6 +134,8 @@ class Verdict:
     """What explains the numbers; None if nothing does."""
     closest: Explanation | None = None
     """If nothing fits: what comes closest."""
+    layer: int | None = None
+    """Of which layer it is, as its name was read."""
 
     @property
     def verdict(self) -> str:
@@ -142,10 +163,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         e = self.explanation
-        claimed = {
-            name: getattr(e, name, None)
-            for name in ("scale", "expression", "nearest", "fisher", "samples", "matrix", "bias", "layout", "damping")
-        }
+        claimed = {name: getattr(e, name, None) for name in CLAIMED}
         history = None if e is None or e.history is None else asdict(e.history) | {"start": e.start}
         shown = e or self.closest
         return _plain(
@@ -182,6 +200,13 @@ class Report:
     """Two lines."""
     about: str = ""
     """The case, in a line."""
+    formulas: str = ""
+    """What `explain` says."""
+
+    def explain(self) -> str:
+        """For each quantity that does not match: the formula that theirs computes, the right one with its section in
+        the paper, and where it is known what to change."""
+        return self.formulas
 
     @property
     def matches(self) -> bool:

@@ -12,7 +12,7 @@ from kfac_ref.oracle import fits
 from kfac_ref.oracle.damping_rules import with_pi
 from kfac_ref.oracle.fits import claim
 from kfac_ref.oracle.layouts import Arrangement
-from kfac_ref.oracle.references import FISHERS, References, dear
+from kfac_ref.oracle.references import FISHERS, SHARINGS, References, dear
 from kfac_ref.oracle.truth import LARGEST_DENSE
 from kfac_ref.oracle.verdict import Explanation
 
@@ -46,18 +46,21 @@ def explain_layer(joints: Sequence[Joint], layer: int, references: References) -
         U, tolerance = joint.U, joint.tolerance
         for kind in references.kinds:
             says = replace(joint.says, fisher=FISHERS[kind], cost=joint.says.cost + 1.5, expected=False)
-            basis = references.eigenbasis(kind)
-            U_A, U_G = basis.U_A[layer - 1], basis.U_G[layer - 1]
+            # the eigenvectors of KFC's factors are those of expand
+            for sharing in [s for s in references.sharings(layer) if s != "kfc"] * references.kronecker(layer):
+                basis = references.eigenbasis(kind, sharing)
+                U_A, U_G = basis.U_A[layer - 1], basis.U_G[layer - 1]
 
-            def rotate(V: np.ndarray, U_G: np.ndarray = U_G, U_A: np.ndarray = U_A) -> np.ndarray:
-                return U_G.T @ V @ U_A
+                def rotate(V: np.ndarray, U_G: np.ndarray = U_G, U_A: np.ndarray = U_A) -> np.ndarray:
+                    return U_G.T @ V @ U_A
 
-            rotated = rotate(U)
-            for other in references.kinds:
-                s = references.ekfac_diagonal(kind, other)[layer - 1]
-                note = f"EKFAC's diagonal ({FISHERS[other]} Fisher)"
-                extra = replace(says, notes=(note,), cost=says.cost + (0.0 if other == kind else 1.5))
-                found += _through(s * rotated, rotated, rotate, layer, references, tolerance, extra)
+                rotated = rotate(U)
+                for other in references.kinds:
+                    s = references.ekfac_diagonal(kind, other, sharing)[layer - 1]
+                    note = f"EKFAC's diagonal ({FISHERS[other]} Fisher)"
+                    cost = says.cost + (0.0 if other == kind else 1.5) + SHARINGS.get(sharing or "", 0.0)
+                    extra = replace(says, sharing=sharing, notes=(note,), cost=cost)
+                    found += _through(s * rotated, rotated, rotate, layer, references, tolerance, extra)
             if U.size <= LARGEST_DENSE:
                 u = U.T.ravel()
                 extra = replace(says, notes=("the exact inverse of the layer's Fisher block",), cost=says.cost + 0.3)
@@ -140,6 +143,8 @@ def _explain_all(joint: Sequence[Joint], references: References) -> dict[int, li
             said = (*notes, "the exact inverse of the whole Fisher")
             dear = laid_out.cost + 2.0 + cost
             says = replace(laid_out, fisher=FISHERS[kind], cost=dear, notes=said, expected=False)
+            if references.captured:  # of whose network the rest is not known
+                continue
             Fu = fisher.matmat(references.case.forward_pass, flat[:, None], references.targets(kind))[:, 0]
             e = _regressed(target, Fu, flat, references, tolerance, says)
             says = replace(laid_out, fisher=FISHERS[kind], cost=laid_out.cost + cost, notes=notes)
@@ -180,6 +185,8 @@ def _tridiagonal(
             for i, (p, u) in enumerate(zip(P, U, strict=True), start=1):
                 fit = fits.regress(u, [p])
                 if fit is None or u.size < 2:
+                    continue
+                if not references.kronecker(i):
                     continue
                 size = float(np.linalg.norm(references.A(i)) * np.linalg.norm(references.G(i, kind)))
                 condition = float(np.linalg.norm(p) / max(float(np.linalg.norm(V[i - 1])), 1e-300)) * max(size, x)

@@ -18,11 +18,12 @@ from autodiff.network import Network
 from kfac_ref.baselines import SGDState
 from kfac_ref.curvature.block_diagonal import BlockDiagonalInverse
 from kfac_ref.curvature.block_tridiagonal import BlockTridiagonalInverse
-from kfac_ref.curvature.factors import Factors
+from kfac_ref.curvature.factors import Factors, Lagged
 from kfac_ref.curvature.full_block import FullBlockInverse
 from kfac_ref.curvature.implicit_factors import ImplicitFactors, Rows
 from kfac_ref.curvature.inverses import PartitionedInverse
 from kfac_ref.curvature.kronecker import PairInverse
+from kfac_ref.curvature.recurrent import StationaryInverse, SymmetricInverse
 from kfac_ref.data.files import write_whole
 from kfac_ref.optimizer import State
 from kfac_ref.training.loop import AnyState
@@ -31,8 +32,9 @@ FORMAT = 2
 CLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
-        *(State, SGDState, Factors, ImplicitFactors, Rows),
+        *(State, SGDState, Factors, Lagged, ImplicitFactors, Rows),
         *(BlockDiagonalInverse, BlockTridiagonalInverse, PairInverse, FullBlockInverse, PartitionedInverse),
+        *(SymmetricInverse, StationaryInverse),
     )
 }
 

@@ -19,6 +19,7 @@ from autodiff.network import Network, described
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
 from kfac_ref.data.dataset import Dataset, Reading
+from kfac_ref.machine import ALONE, Processes
 from kfac_ref.optimizer import KFAC
 from kfac_ref.settings import PRESETS, Settings, preset
 from kfac_ref.training import loop, networks
@@ -171,12 +172,7 @@ def prepare(experiment: Experiment) -> Prepared:
     )
     if e.target is not None and Path(e.data).suffix.lower() == ".npy":
         e = replace(e, target=located(e.target))
-    optimizer: KFAC | SGD
-    if isinstance(optimizer_settings, SGDSettings):
-        optimizer = SGD(network, optimizer_settings)
-    else:
-        optimizer = KFAC(network, optimizer_settings)
-    return Prepared(e, dataset, purpose, network, optimizer, data)
+    return Prepared(e, dataset, purpose, network, optimizer_of(e, network), data)
 
 
 def _require_possible(e: Experiment, network: Network) -> None:
@@ -235,6 +231,13 @@ def network_of(e: Experiment, purpose: str) -> Network:
         # the code layer, which is linear (§13): the narrowest, the first of equals
         hidden[min(range(len(hidden)), key=lambda i: sizes[i + 1])] = "identity"
     return Network(sizes, hidden, likelihood)
+
+
+def optimizer_of(e: Experiment, network: Network, processes: Processes = ALONE) -> KFAC | SGD:
+    """The optimizer of an experiment all of whose constants are known."""
+    if e.optimizer == "sgd":
+        return SGD(network, SGDSettings(**e.constants), processes)
+    return KFAC(network, Settings(**e.constants), processes)
 
 
 def _constants(e: Experiment, purpose: str, network: Network) -> Settings | SGDSettings:

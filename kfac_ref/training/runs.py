@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +24,8 @@ from autodiff.arrays import device
 from kfac_ref import machine
 from kfac_ref.baselines import SGD, SGDState
 from kfac_ref.data.files import write_text
-from kfac_ref.optimizer import Diverged
+from kfac_ref.machine import ALONE, NARROW, Processes, agreed
+from kfac_ref.optimizer import KFAC, Diverged, State
 from kfac_ref.training import checkpoints, loop, models
 from kfac_ref.training.experiment import Experiment, Prepared, network_of
 from kfac_ref.training.stopping import Patience
@@ -91,6 +93,11 @@ class Run:
     exhausted: bool = False
     """Whether patience has come to its end."""
 
+    @property
+    def processes(self) -> Processes:
+        """Those that train together. The first alone reads and writes in the folder, looks at the clock and decides."""
+        return self.prepared.optimizer.processes
+
     def train(self, plan: Plan, report: Callable[[dict[str, Any]], None]) -> None:
         """Run Algorithm 2, or the baseline, until the plan says so or `stop` is set.
 
@@ -101,20 +108,21 @@ class Run:
         sound = self.state, self.seconds
         patience = self.patience(plan)
         # what overflows is found by the optimizer, which says so
+        tell, first = self.processes.tell, self.processes.first
         with (
-            open(self.folder / METRICS, "a", encoding="utf-8") as metrics,
+            open(self.folder / METRICS if first else os.devnull, "a", encoding="utf-8") as metrics,
             np.errstate(over="ignore", invalid="ignore"),
             self.at_full_speed(plan),
         ):
             try:
                 iterations = loop.iterate(self.prepared.optimizer, self.state, self.prepared.data)
-                while not (self.stop or self.exhausted or plan.done(self.state.k, self.seconds)):
+                while tell(not (self.stop or self.exhausted or plan.done(self.state.k, self.seconds))):
                     before = self.state, self.seconds
                     state, record, seconds = next(iterations)
-                    seconds += self.seconds
+                    seconds, stop = tell((seconds + self.seconds, self.stop))
                     line: dict[str, Any] = loop.scalars(record) | {"seconds": round(seconds, 6)}
                     del record
-                    if state.k % plan.evaluate_every == 0 or self.stop or plan.done(state.k, seconds):
+                    if state.k % plan.evaluate_every == 0 or stop or plan.done(state.k, seconds):
                         line |= self._evaluate(state)
                     _append(metrics, line)
                     # only now is the iteration done: whatever interrupts, a state is saved with its metrics written
@@ -123,15 +131,18 @@ class Run:
                     if patience is not None:
                         self._await(patience, line)
                     report(line)
-                    if time.perf_counter() - saved >= plan.save_every:
+                    if tell(time.perf_counter() - saved >= plan.save_every):
                         self.save()
                         saved = time.perf_counter()
-            except Diverged:
-                # h was found not to be finite at the present state, so the last good one is that before it
-                self.state, self.seconds = sound
+            except BaseException as error:
+                if isinstance(error, Diverged):
+                    # h was found not to be finite at the present state, so the last good one is that before it
+                    self.state, self.seconds = sound
+                # what ends one of several processes finds the others elsewhere
+                if self.processes.alone or agreed(error):
+                    self.save()
                 raise
-            finally:
-                self.save()
+            self.save()
             if self.evaluated != self.state.k:
                 self._evaluate(self.state)
 
@@ -139,11 +150,12 @@ class Run:
         """`machine.at_full_speed` for this run; `train` is within it, whether or not its caller is already."""
         # the BLAS has nothing to do for arrays that are not on the host
         widest = self.prepared.network.widest if device(self.prepared.data.X) == "cpu" else 1
-        return machine.at_full_speed(widest, plan.threads)
+        threads = plan.threads or self.processes.threads
+        return machine.at_full_speed(widest, 1 if widest <= NARROW and not plan.threads and threads else threads)
 
     def _evaluate(self, state: loop.AnyState) -> dict[str, Any]:
         p, settings = self.prepared, self.prepared.optimizer.settings
-        self.last = loop.evaluate_all(p.network, state, p.data, settings.eta, settings.chunk_size)
+        self.last = loop.evaluate_all(p.network, state, p.data, settings.eta, settings.chunk_size, self.processes)
         self.evaluated = state.k
         return self.last
 
@@ -154,7 +166,7 @@ class Run:
             return None
         patience = Patience(plan.patience)
         self.exhausted = False
-        for line in read_metrics(self.folder):
+        for line in self.processes.by_first(lambda: read_metrics(self.folder)):
             self._await(patience, line, keep=False)
         return patience
 
@@ -165,7 +177,7 @@ class Run:
         h = line.get("test_h_averaged", line["test_h"])
         if patience.better(math.inf if h is None else h):
             self.best = line["k"]
-            if keep:
+            if keep and self.processes.first:
                 self.model().save(self.folder / models.MODEL)
         self.exhausted = patience.exhausted
 
@@ -177,7 +189,13 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint, and the model unless a better one is kept."""
-        checkpoints.save(self.folder / CHECKPOINT, self.prepared.network, self.state, self.seconds)
+        optimizer, state = self.prepared.optimizer, self.state
+        if isinstance(optimizer, KFAC) and isinstance(state, State):
+            state = optimizer.gathered(state)
+        self.processes.by_first(lambda: self._write(state))
+
+    def _write(self, state: loop.AnyState) -> None:
+        checkpoints.save(self.folder / CHECKPOINT, self.prepared.network, state, self.seconds)
         if self.best is None:
             self.model().save(self.folder / models.MODEL)
 
@@ -189,16 +207,23 @@ def require_held_out(prepared: Prepared, plan: Plan) -> None:
 
 
 @contextmanager
-def at_work(folder: Path) -> Iterator[None]:
-    """Keep other processes out of `folder`, which must be there; ValueError if one is at work in it.
+def at_work(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
+    """Keep other runs out of `folder`; ValueError if it is not there, or one is at work in it.
 
     The lock is the operating system's, so that none is left behind by a process that was killed.
     """
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"another kfac-ref is at work in {folder}") from None
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            if not folder.is_dir():
+                raise ValueError(f"{folder} holds no run: it is no folder")
+            try:
+                stack.enter_context(FileLock(folder / ".lock", timeout=0))
+            except Timeout:
+                raise ValueError(f"another kfac-ref is at work in {folder}") from None
+
+        processes.by_first(lock)
+        yield
 
 
 def new_folder(folder: Path) -> Path:
@@ -224,12 +249,16 @@ def next_folder(parent: Path, name: str) -> Path:
 def start(folder: Path, prepared: Prepared, plan: Plan) -> Run:
     """A new run in `folder`, which must be there; ValueError if there is a run in it already."""
     # the settings are written last, so that what was killed before it had begun is no run
-    if (folder / SETTINGS).exists():
-        raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
     run = Run(folder, prepared, prepared.first_state())
-    write_text(folder / METRICS, "")
+
+    def begin() -> None:
+        if (folder / SETTINGS).exists():
+            raise ValueError(f"{folder} holds a run already; go on with it by --resume, or give another --out")
+        write_text(folder / METRICS, "")
+
+    run.processes.by_first(begin)
     run.save()
-    write_settings(run, plan)
+    run.processes.by_first(lambda: write_settings(run, plan))
     return run
 
 
@@ -267,6 +296,14 @@ def _settings(folder: Path) -> dict[str, Any]:
 def resume(folder: Path, prepared: Prepared) -> Run:
     """The run in `folder`, as it was at its last checkpoint. ValueError if that is missing, damaged or another's, or if
     the data are not those that the run began with."""
+    processes, optimizer = prepared.optimizer.processes, prepared.optimizer
+    nothing: tuple[Any, float] = None, 0.0
+    state, seconds = processes.agree(lambda: _resumed(folder, prepared) if processes.first else nothing)
+    state = optimizer.told(state) if isinstance(optimizer, KFAC) else processes.tell(state)
+    return Run(folder, prepared, state, processes.tell(seconds))
+
+
+def _resumed(folder: Path, prepared: Prepared) -> tuple[Any, float]:
     if prepared.dataset.crc32() != _settings(folder).get("data_crc32"):
         raise ValueError(f'"{prepared.experiment.data}" does not hold the data that the run in {folder} began with')
     path = folder / CHECKPOINT
@@ -277,7 +314,7 @@ def resume(folder: Path, prepared: Prepared) -> Run:
         raise ValueError(f"{path} is not a checkpoint of the optimizer {prepared.experiment.optimizer}")
     lines = [line for line in read_metrics(folder) if line["k"] <= state.k]
     write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
-    return Run(folder, prepared, state, seconds)
+    return state, seconds
 
 
 def load(path: str | Path, backend: str = "numpy") -> models.Model:

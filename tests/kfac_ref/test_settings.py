@@ -87,6 +87,7 @@ def test_the_papers_constants():
         "inverse": "block-tridiagonal",
         "sharing": "expand",
         "full_blocks": "full",
+        "time": "independent",
         "momentum": True,
         "lambda0": 150.0,
         "lambda_min": 0.0,

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kfac_ref.oracle import Case, truth
@@ -37,12 +38,28 @@ def test_an_environment_without_the_library_fails(capfd: pytest.CaptureFixture[s
 
 def test_every_example_is_run_and_short() -> None:
     listed = {example for examples in peers.EXAMPLES.values() for example in examples}
-    there = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "cases", "torch_network", "jax_network"}
-    there -= {"posterior_cases", "posterior_torch"}
+    common = {"__init__", "cases", "torch_network", "torch_shared", "jax_network", "jax_shared"}
+    common |= {"posterior_cases", "posterior_torch"}
+    there = {path.stem for path in FOLDER.glob("*.py")} - common
     assert there == listed
     for path in FOLDER.glob("*.py"):
         if path.stem in listed:
             assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path.name
+
+
+def test_what_curvlinops_reduces_with_outputs_at_each_position() -> None:
+    """As its example says, and unlike the Fisher's G."""
+    pytest.importorskip("curvlinops")
+    from validation.peers.curvlinops_shared import FisherType, factors
+    from validation.peers.torch_shared import case
+
+    name = "sequence, outputs at each position"
+    theirs = factors(name, "gaussian", FisherType.TYPE2, "sum", "reduce")
+    captured = case(name, "gaussian")
+    for i, layer in enumerate(captured.layers, start=1):
+        g = layer.g.reshape(captured.positions, -1, *layer.g.shape[1:]).sum(0).sum(2)
+        G = 2 * np.einsum("cnd,cne->de", g, g)
+        np.testing.assert_allclose(theirs[f"G_{i}"].numpy(), G, rtol=1e-12)
 
 
 @pytest.mark.parametrize("likelihood", ["categorical", "bernoulli", "gaussian"])

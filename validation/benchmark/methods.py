@@ -40,7 +40,7 @@ def matmul(like: Array) -> Method:
 
 def gradient(problem: Problem, m: int) -> Method:
     """h and ∇h of a mini-batch, h read."""
-    X, Y, _ = loop.minibatch(problem.data, 0, 1, m)
+    X, Y, *_ = loop.minibatch(problem.data, 0, 1, m)
 
     def once() -> None:
         value, _ = loss_and_gradient(ForwardPass(problem.network, problem.parameters, X), Y, Settings().eta)

@@ -1,4 +1,4 @@
-"""Redraws the paper's figures, and four beyond it, each from a file of its own here (§3–§13).
+"""Redraws the paper's figures, and six beyond it, each from a file of its own here (§3–§13).
 
 Beside each picture are the numbers that are drawn, as CSV or npz, and a JSON file with the caption, which says on what
 it was run. What takes long is kept in the folder and used again: after a change of the code, use another.
@@ -34,6 +34,8 @@ FIGURES = {
     "kfc": "kfc",
     "natural-gradient": "natural_gradient",
     "posterior": "posterior",
+    "recurrent": "recurrent",
+    "recurrent-blocks": "recurrent_blocks",
     "variants": "variants",
 }
 """The figures by the names that the command takes, and their files."""

@@ -14,6 +14,10 @@ EXPAND = "K-FAC, expand"
 REDUCE = "K-FAC, reduce"
 FULL_BLOCKS = "K-FAC, expand, full blocks"
 DIAGONAL_BLOCKS = "K-FAC, expand, diagonal blocks"
+INDEPENDENT = "K-FAC, steps independent"
+SYMMETRIC = "K-FAC, symmetric chain"
+STATIONARY = "K-FAC, stationary chain"
+ADAM = "Adam"
 SGD = "SGD with Nesterov momentum"
 
 COLOURS = {
@@ -29,6 +33,10 @@ COLOURS = {
     REDUCE: "#1f5fa8",
     FULL_BLOCKS: "#222222",
     DIAGONAL_BLOCKS: "#b5457a",
+    INDEPENDENT: "#8a8a8a",
+    SYMMETRIC: "#d1601f",
+    STATIONARY: "#1f5fa8",
+    ADAM: "#8250a8",
     SGD: "#5a8f3c",
 }
 """A colour may serve several methods that no figure has together."""

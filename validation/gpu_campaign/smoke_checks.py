@@ -195,6 +195,10 @@ ARRAYS: dict[str, Check] = {
     "normal": _random(arrays.normal, 0.0, 1.0, -10.0, 10.0),
     "inverse_square_root": _inverse_square_root,
     "eigh": _eigh,
+    "upper_triangle": lambda like: [arrays.upper_triangle(positive_definite(like))],
+    "from_upper_triangle": lambda like: [
+        arrays.from_upper_triangle(arrays.upper_triangle(positive_definite(like)), D) - positive_definite(like)
+    ],
     "symmetric_operator": _symmetric_operator,
     "device_memory": lambda like: [
         (arrays.device_memory("numpy" if is_numpy(like) else "cupy") is None) == is_numpy(like)

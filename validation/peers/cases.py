@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from autodiff.network import Network
-from kfac_ref.oracle import Case, check
+from kfac_ref.oracle import CapturedCase, Case, check
 
 SIZES = (4, 6, 5, 3)
 CASES = 23
 """Of cases, of outputs, and of the units of each layer: all different, so that a scale can be told by its value."""
-LIBRARIES = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch", "jax", "kfac-jax", "numpy")
+LIBRARIES = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch", "nngeometry", "jax", "kfac-jax", "numpy")
 DAMPING = 0.05
 """λ; γ is its root (§6.3)."""
 
@@ -43,7 +43,7 @@ def installed(name: str) -> str | None:
         return None
 
 
-def show(found: Iterable[tuple[str, Case, Mapping[str, Any]]]) -> None:
+def show(found: Iterable[tuple[str, Case | CapturedCase, Mapping[str, Any]]]) -> None:
     """Check each (title, case, theirs), print what was found, and exit with 1 if something was not explained."""
     print(", ".join(f"{name} {version}" for name in LIBRARIES if (version := installed(name))))
     unexplained = []

@@ -28,6 +28,7 @@ from validation.theorems import (
     inverses,
     momentum,
     paths,
+    recurrent,
     regressions,
     shared_weights,
     tridiagonal,
@@ -46,6 +47,7 @@ FILES = (
     invariance,
     paths,
     shared_weights,
+    recurrent,
 )
 STATEMENTS: dict[str, Statement] = {statement.name: statement for file in FILES for statement in file.STATEMENTS}
 """All of them, by name, in the order of the paper's sections."""

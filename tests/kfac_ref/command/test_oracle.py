@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from autodiff import glorot_initialisation, sparse_initialisation
+from autodiff import glorot_initialisation, he_initialisation, sparse_initialisation
 from kfac_ref.command import oracle as commands
 from kfac_ref.data import datasets
 from kfac_ref.oracle import Case, Verdict, truth, verdict
@@ -71,6 +71,46 @@ def test_data_of_ones_own(capsys):
     np.testing.assert_array_equal(case.Y, Y)
 
 
+LAYERS = {
+    "input": [1, 16, 16],
+    "network": [
+        {"kind": "conv", "out": 2, "kernel": [3, 3], "stride": [4, 4], "padding": [1, 1], "activation": "relu"},
+        {"kind": "layer-norm"},
+        {"kind": "global-mean"},
+        {"kind": "dense", "out": 10},
+    ],
+}
+
+
+def test_a_network_of_other_layers(here, capsys):
+    """From a JSON file, from a line of text, and by a name."""
+    (here / "network.json").write_text(json.dumps(LAYERS))
+    line = "1x16x16: conv 2 3x3 stride=4 padding=1 relu, layer-norm, global-mean, dense 10"
+    for network, name in (("network.json", "file"), (line, "line"), ("conv", "named")):
+        arguments = ["--network", network, "--likelihood", "categorical", "--cases", "4", "--probe", "--sampled"]
+        assert kfac("case", *arguments, "--lambda", "0.1", "--out", f"{name}.npz") == 0
+    assert "4 cases of fashion16, with V and sampled targets" in capsys.readouterr().out
+    case, data = Case.load("file.npz"), datasets.load("fashion16")
+    assert (here / "file.npz").read_bytes() == (here / "line.npz").read_bytes()
+    np.testing.assert_array_equal(case.X, data.X[:4].reshape(4, 1, 16, 16))
+    np.testing.assert_array_equal(case.Y, data.Y[:4])
+    assert [layer.kind for layer in case.network.weighted] == ["conv", "layer-norm", "dense"]
+    for W, expected in zip(case.parameters, he_initialisation(case.network, 0), strict=True):
+        np.testing.assert_array_equal(W, expected)
+    assert [v.shape for v in case.V] == case.network.shapes and case.sampled.shape == (4, 10)
+    assert kfac("truth", "file.npz", "--out", "truth.npz") == 0
+    with np.load("truth.npz", allow_pickle=False) as archive:
+        found = dict(archive)
+    theirs = {"A_1": found["A_expand_1"], "G_1": found["G_expand_1"], "gradient_2": found["gradient_2"]}
+    np.savez("theirs.npz", **theirs, block_2=found["fisher_block_2"], preconditioned_3=found["block_diagonal_3"])
+    assert kfac("check", "theirs.npz", "--case", "file.npz") == 0
+    np.savez("theirs.npz", A_1=found["Omega_1"], G_1=found["Gamma_1"])
+    capsys.readouterr()
+    assert kfac("check", "theirs.npz", "--case", "file.npz", "--json") == 0
+    quantities = json.loads(capsys.readouterr().out)["quantities"]
+    assert [q["sharing"] for q in quantities.values()] == ["kfc", "kfc"]
+
+
 def test_the_same_seed_gives_the_same_case(here):
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         assert kfac("case", *SMALL, "--probe", "--sampled", "--seed", seed, "--out", f"{name}.npz") == 0
@@ -85,7 +125,11 @@ def test_the_same_seed_gives_the_same_case(here):
         (["--cases", "0"], "--cases 0, expected 1 to 4000"),
         (["--network", "25-3-10"], "the network 25-3-10 begins with 25, but X of .fashion16. has 256 columns"),
         (["--network", "256"], "sizes must be at least two positive integers"),
-        (["--network", "256:3"], '"256:3" is not sizes joined by "-"'),
+        (["--network", "256/3"], '"256/3" is not sizes joined by "-"'),
+        (["--network", "256:3"], 'unknown kind of layer "3"'),
+        (["--network", "none.json"], "none.json: No such file"),
+        (["--network", "1x28x28: conv 2 3x3, flatten, dense 10"], "fashion16"),
+        (["--network", "conv", "--activation", "tanh"], "each layer of the network has an activation of its own"),
         (["--activation", "tanh,tanh,tanh"], "a network of 2 layers needs 2 activations; got 3"),
         (["--activation", "tan,relu"], 'unknown activation "tan"; did you mean "tanh"'),
         (["--likelihood", "poisson"], 'unknown likelihood "poisson"'),

@@ -44,6 +44,19 @@ def test_a_recurrent_regressor(digits):
     assert model.predict(X).shape == Y.shape and model.score(X[600:], Y[600:]) > 0.5
 
 
+def test_a_recurrent_classifier_whose_steps_are_correlated(digits):
+    """Few cases too, of which all blocks are estimated and those next to the diagonal kept."""
+    X, y = digits[0][:90], digits[1][:90]
+    settings = {"time": "stationary", "inverse": "block-tridiagonal"}
+    chain, plain = (
+        KFACClassifier(network="recurrent", settings=s, max_iter=12, random_state=0).fit(X, y) for s in (settings, None)
+    )
+    assert chain.score(X, y) > 0.8
+    assert np.abs(chain.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
+    with pytest.raises(ValueError, match="time stationary is for recurrent layers"):
+        KFACClassifier(settings=settings).fit(X, y)
+
+
 def test_weights_are_repetitions_with_other_layers_too(digits):
     X, y = digits[0][:30], digits[1][:30] % 3
     w = np.arange(30) % 4

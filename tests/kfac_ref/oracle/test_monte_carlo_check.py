@@ -11,6 +11,7 @@ from kfac_ref.oracle import check, expressions, monte_carlo, sampling
 from kfac_ref.oracle.expressions import Symbols
 from tests.conftest import random_parameters, sampled_targets
 from tests.dense import case_F_R, case_forward, case_jacobians, case_mean, dense_exact_G, dense_factors
+from tests.kfac_ref.oracle.mutations.situations import Numbers, situation
 from tests.kfac_ref.oracle.test_truth import make_case
 
 LIKELIHOODS = ("categorical", "bernoulli", "gaussian")
@@ -257,3 +258,19 @@ def test_a_scale_is_stated_with_its_error(case, model, rng):
     assert len(off) >= 20
     assert abs(np.mean(off)) < 4 / len(off) ** 0.5
     assert np.max(np.abs(off)) < 4
+
+
+@pytest.mark.parametrize("S", [50, 2000])
+def test_a_root_of_the_number_of_samples_on_each_factor(S):
+    """As where 1/√S is in the function that is differentiated, and A is summed over samples: nngeometry's."""
+    rng = np.random.default_rng(S)
+    case = situation(rng, sizes=[6, 5, 4], N=40, likelihood="categorical", hidden=["tanh"])
+    n = Numbers(case)
+    targets = n.sample(rng, S)
+    theirs = {f"A_{i}": S**0.5 * n.A(i - 1) for i in (1, 2)}
+    theirs |= {f"G_{i}": n.G(i, "sampled", targets) / S**0.5 for i in (1, 2)}
+    found = check(theirs, case).as_dict()["quantities"]
+    for i in (1, 2):
+        assert found[f"A_{i}"]["expression"] == "sqrt(S)"
+        G = found[f"G_{i}"]
+        assert (G["fisher"], G["expression"], G["samples"]) == ("monte-carlo", "1/sqrt(S)", S)

@@ -91,6 +91,23 @@ def test_round_trip(like, tmp_path, kind, iterations):
     assert_same(run(like, optimizer, state, 6), run(like, optimizer, loaded, 6), like)
 
 
+@pytest.mark.parametrize("time", ["symmetric", "stationary"])
+def test_round_trip_of_chains_over_time(like, tmp_path, time):
+    """Factors one step apart and their inverses, and then the same iterations."""
+    network, rng = (
+        Network.of([{"kind": "recurrent", "out": 3}, {"kind": "dense", "out": 2}], (4, 2), "gaussian"),
+        np.random.default_rng(8),
+    )
+    kfac = KFAC(network, Settings(time=time, T2=3, T3=4, m1=6, lambda0=1.0))
+    data = Data(*to(like, rng.standard_normal((12, 4, 2)), rng.standard_normal((12, 2))))
+    state = after(kfac, kfac.init(to(like, random_parameters(rng, network, 0.5)), 3), data, 5)
+    checkpoints.save(tmp_path / "a.npz", network, state)
+    loaded, _ = checkpoints.load(tmp_path / "a.npz", network, like)
+    assert loaded.factors.lagged and loaded.inverse.parts
+    assert_same(state, loaded, like)
+    assert_same(after(kfac, state, data, 6), after(kfac, loaded, data, 6), like)
+
+
 def test_awkward_numbers(tmp_path, saved):
     """JSON must not round what is not an array; nor must an archive what is."""
     _, state, like = saved

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from validation.figures import autoencoders, figure_09, kfc, natural_gradient, variants
-from validation.figures.palette import COLOURS, CONSTANT_M, DIAGONAL, NATURAL_GRADIENT, SGD, TRIDIAGONAL
+from validation.figures import autoencoders, figure_09, kfc, natural_gradient, recurrent, variants
+from validation.figures.palette import ADAM, COLOURS, CONSTANT_M, DIAGONAL, NATURAL_GRADIENT, SGD, TRIDIAGONAL
 
 
 def test_no_figure_has_a_colour_twice():
@@ -13,6 +13,7 @@ def test_no_figure_has_a_colour_twice():
         tuple(figure_09.METHODS),
         (*autoencoders.KFAC.values(), CONSTANT_M, SGD),
         (*kfc.KFAC, *kfc.NORMALISED, SGD),
+        (*recurrent.KFAC_TIMES, ADAM, SGD),
         (NATURAL_GRADIENT, TRIDIAGONAL, DIAGONAL, SGD),
     ):
         assert len({COLOURS[name] for name in names}) == len(names)

@@ -101,5 +101,5 @@ def test_statements():
     assert len(statements) == len(STATEMENTS)
     assert sum(statement.instances for statement in statements) >= 1000
     for statement in statements:
-        assert re.match(r"§\d|App\. [A-C]|(KFC|ER) §\d", statement.section), statement.name
+        assert re.match(r"§\d|App\. [A-C]|(KFC|ER|RNN) §\d", statement.section), statement.name
         assert re.search(r"allowed|chance|standard deviations", statement.computed), statement.name

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.kfac_ref.oracle.mutations import damping, dense, factors, impostors
+from tests.kfac_ref.oracle.mutations import damping, damping_slips, dense, factors, impostors, slips
 from tests.kfac_ref.oracle.mutations.judge import Expected, Mutation, judge
 
 __all__ = ["KINDS", "Expected", "Mutation", "generate", "judge"]
@@ -29,6 +29,12 @@ KINDS = {
     "scaled-factors": (damping.scaled_factors, 5),
     "separate-blocks": (damping.separate_blocks, 6),
     "own-factors": (damping.own_factors, 5),
+    "slips-of-factors": (slips.factors, 8),
+    "slips-of-gradients": (slips.gradients, 5),
+    "slips-of-blocks": (slips.blocks, 4),
+    "pi": (damping_slips.pi, 4),
+    "clip": (damping_slips.clips, 3),
+    "decay": (damping_slips.decay, 3),
     "noise": (impostors.noise, 6),
     "other": (impostors.other, 6),
     "slip": (impostors.slip, 6),

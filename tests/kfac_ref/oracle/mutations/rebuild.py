@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from tests.kfac_ref.oracle.mutations import preconditioners
+from tests.kfac_ref.oracle.mutations import damping_words, preconditioners, slip_words
 from tests.kfac_ref.oracle.mutations.layouts import arranged, candidates
 from tests.kfac_ref.oracle.mutations.situations import Numbers
 
@@ -63,20 +64,34 @@ def rebuilt(numbers: Numbers, name: str, claim: dict, theirs: np.ndarray, by_val
     text, fisher = words_of(claim), claim.get("fisher") or "exact"
     if kind.startswith("preconditioned"):
         values = list(claim.get("damping_values") or []) if by_value else None
-        bases = preconditioners.matching(numbers, text, i, claim.get("fisher"), scale, claim.get("bias"), values)
+        bases = chain(
+            damping_words.claimed(numbers, i, claim),
+            preconditioners.matching(numbers, text, i, claim.get("fisher"), scale, claim.get("bias"), values),
+        )
         part = kind.rpartition("_")[2]
     elif kind.startswith("gradient"):
         bases = [numbers.gradient(i), numbers.gradient(i, 1.0, 0.0)]
         bases += [numbers.gradient(i, 1.0, 1 / scale)] if scale else []
+        bases += slip_words.gradients_claimed(numbers, i, claim) if slip_words.is_slip(claim) else []
+        bases += [numbers.gradient(i, 1.0, 0.0) + w / scale for w in slip_words.decayed(numbers, i, text)]
         part = kind.rpartition("_")[2]
     elif kind in ("block", "fisher"):
         layers = [i] if i else list(range(1, numbers.layers + 1))
         bases = [numbers.fisher(fisher, i)] if fisher != "identity" else []
         if i:
             bases.append(np.kron(numbers.A(i - 1), numbers.G(i, fisher)))
+        bases = slip_words.blocks_claimed(numbers, layers, claim) if slip_words.is_slip(claim) else bases
         for B in bases:
             for order in candidates(numbers.network, layers, text, claim.get("bias")):
                 yield scale * B[np.ix_(order, order)]
+        return
+    elif slip_words.is_slip(claim) and kind in ("A", "G", "G_bias"):
+        M = slip_words.factor_claimed(numbers, kind, i + 1 if kind == "A" else i, claim)
+        added = sum(claim.get("damping_values") or [0.0])
+        if (claim.get("order") or "").startswith("its inverse"):
+            yield np.linalg.inv(scale * M + added * np.eye(len(M)))
+            return
+        yield from _with_history(M, scale, claim.get("history"))
         return
     else:
         factor = "G" if (kind == "A") == ("swapped" in text) else "A"

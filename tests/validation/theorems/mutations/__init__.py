@@ -60,6 +60,7 @@ from tests.validation.theorems.mutations import (  # noqa: E402
     invariance,  # noqa: F401
     inverses,  # noqa: F401
     networks,  # noqa: F401
+    recurrent,  # noqa: F401
     shared_weights,  # noqa: F401
     steps,  # noqa: F401
 )

@@ -36,8 +36,8 @@ def activities_are_summed(patch):
     """Reduce sums the activities over locations, as it does derivatives."""
     original = factors._activities_moment
 
-    def moment(layer, tape, kinds, root):
-        return original(layer, tape, kinds, root) * (layer.locations**2 if kinds.sharing == "reduce" else 1)
+    def moment(layer, tape, kinds, *args):
+        return original(layer, tape, kinds, *args) * (layer.locations**2 if kinds.sharing == "reduce" else 1)
 
     patch.setattr(factors, "_activities_moment", moment)
 
