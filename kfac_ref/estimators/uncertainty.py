@@ -22,8 +22,9 @@ def around(network: Network, parameters: Parameters, cases: Cases, seed: int, al
     The search begins with λ₀ = alpha, the penalty's, and is that of exact damping. The variances then are those of
     factored damping, which are smaller and nearer to the errors of held-out cases.
     """
-    X, Y, weights = cases.batch(seed, 0, min(cases.number, MOST))
-    made = posterior.fit(network, parameters, X, Y, alpha if alpha > 0 else 1.0, weights=weights)
+    batch = cases.batch(seed, 0, min(cases.number, MOST))
+    start = alpha if alpha > 0 else 1.0
+    made = posterior.fit(network, parameters, batch.X, batch.Y, start, weights=batch.weights)
     share = cases.total / made.cases
     made = replace(made, cases=cases.total, loss=share * made.loss)
     return replace(posterior.most_evident(made, noise=network.likelihood.name == "gaussian"), damping="factored")

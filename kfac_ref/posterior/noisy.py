@@ -24,8 +24,7 @@ import numpy as np
 
 from autodiff.arrays import Array, inner, read_scalars
 from autodiff.network import Network, Parameters
-from autodiff.objective import loss_and_gradient, require_finite, require_sound
-from autodiff.passes import ForwardPass
+from autodiff.objective import constant, loss_and_gradient, require_finite, require_sound
 from kfac_ref.batch import Batch, check_input
 from kfac_ref.curvature import damping
 from kfac_ref.curvature.factors import Factors
@@ -111,7 +110,7 @@ class NoisyKFAC(KFAC):
         """One iteration; arguments and errors as of `KFAC.step`. The state's parameters are the mean M."""
         s, k = self.settings, state.k + 1
         check_input(self.network, state.parameters, batch, s.tau1)
-        forward_pass = ForwardPass(self.network, self.drawn(state), batch.X, s.chunk_size, batch.weights)
+        forward_pass = batch.forward_pass(self.network, self.drawn(state), s.chunk_size)
 
         value, gradient = loss_and_gradient(forward_pass, batch.Y, s.eta)
         running = self.update_factors(state, forward_pass, sampled)
@@ -136,7 +135,7 @@ class NoisyKFAC(KFAC):
         return state, Record(
             k=k,
             m=batch.X.shape[0],
-            h=float(h) + self.network.likelihood.constant(self.network.outputs),
+            h=float(h) + constant(forward_pass),
             error=float(error),
             alpha=alpha,
             mu=0.0,
