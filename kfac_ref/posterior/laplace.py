@@ -10,7 +10,7 @@ layer by layer, so that vec(W_i) has the covariance
 
 A layer with a full block B has (β B + λ₀ I)⁻¹ in all three. Training with the ℓ₂ coefficient η of h, which is a mean
 over cases, is training with λ₀ = ηN/σ². Of shared weights Ā and G are expand's or reduce's; only "factored" depends on
-how T is divided between them, which is as in `factors`.
+how T is divided between them, which is as in `factors`. The steps of a recurrent layer are taken for independent.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from autodiff.arrays import Array, device, namespace
 from autodiff.names import closest
-from autodiff.passes import ENTRIES, Activities, ForwardPass, forward
+from autodiff.passes import ENTRIES, Activities, ForwardPass
 from kfac_ref.posterior.laplace import Posterior
 
 MEANS = ("probit", "linearised", "network")
@@ -57,7 +57,7 @@ def _covariance(posterior: Posterior, forward_pass: ForwardPass, activities: Act
     total: Array = 0.0
     for i, U_A, U_G, v in zip(layers, posterior.basis.U_A, posterior.basis.U_G, posterior.variances(), strict=True):
         if network.has_one_row(i):
-            # 𝒟W = g āᵀ, so that of its product with Σ along each row of v only Σ_b v_ab (U_Aᵀā)_b² is left
+            # 𝒟W = g āᵀ: Σ_ab (U_Gᵀg)_a (U_Gᵀg′)_a v_ab (U_Aᵀā)_b²
             rows, weight = g[i - 1] @ U_G, ((activities.rows(i) @ U_A) ** 2 @ v.T)[None, :, :]
         else:
             layer, tape = activities.weighted()[i - 1]
@@ -76,9 +76,8 @@ def sampled_outputs(posterior: Posterior, X: Array, samples: int, key: Sequence[
     xp, first = namespace(X), posterior.first
     forward_pass = _forward_pass(posterior, X)
     if not linearised:
-        drawn = posterior.sample(samples, key)
-        parts = [X[rows, ...] for rows, _ in forward_pass.chunks()]
-        return xp.stack([xp.concat([forward(posterior.network, W, part).z for part in parts]) for W in drawn])
+        passes = (ForwardPass(posterior.network, W, X) for W in posterior.sample(samples, key))
+        return xp.stack([xp.concat([a.z for _, a in drawn.chunks()]) for drawn in passes])
     certain = [xp.zeros_like(W) for W in posterior.mean[: first - 1]]
     directions = [[*certain, *deviation] for deviation in posterior.deviations(samples, key)]
     step, found = forward_pass.together, []

@@ -50,6 +50,7 @@ def test_the_figure(unknown, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     amount = calibration.Amount(("fashion16",), "mnist16", 8, 3, 100)
     monkeypatch.setattr(calibration, "QUICK", amount)
+    monkeypatch.setattr(posterior, "ITERATIONS", 5)
     monkeypatch.setattr(calibration, "GRID", np.array([1.0, 100.0]))
     monkeypatch.setattr(calibration, "_images", lambda name: rng.random((20, 256), np.float32) if unknown else None)
     made = figures.make("posterior", Work(tmp_path, quick=True))
