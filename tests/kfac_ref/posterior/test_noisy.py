@@ -75,7 +75,7 @@ def test_stationary_distribution_of_linear_regression(rng):
     """With all cases in each step and G at its expectation the mean is an autoregression around the closed form's:
     M′ = (I − αP)M + αP(θ* − ε), P = F₀⁻¹H, ε from the posterior; its covariance solves a Lyapunov equation."""
     network, X, Y, X1 = linear_regression(rng)
-    N, lam, alpha, steps = 60, 2.0, 0.5, 3000
+    N, lam, alpha, steps = 60, 2.0, 0.5, 2000
     optimizer = NoisyKFAC(network, N, lam, learning_rate=alpha, posterior_damping="exact", settings=EACH)
     state = optimizer.init([np.zeros((1, 3))], seed=1)
     path, draws = [], []
