@@ -45,10 +45,11 @@ MODULES = [
                 "quadratic",
                 "recurrent",
                 "targets",
+                "trust_region",
             ),
         )
     ),
-    *(f"kfac_ref.{name}" for name in ("baselines", "optimizer", "settings", "training.loop")),
+    *(f"kfac_ref.{name}" for name in ("baselines", "influence", "optimizer", "settings", "training.loop")),
     *(f"kfac_ref.posterior.{name}" for name in ("evidence", "laplace", "noisy", "predictive")),
 ]
 """Every public function of these is to be found in PAPER.md."""

@@ -19,6 +19,8 @@ PIECES = {
     "gpu-campaign": "on a GPU, in minutes: whether all works there, and how fast, a page",
     "processes": "what many processes send each other, how long an iteration takes, and what large mini-batches gain",
     "estimators": "scores and seconds of the estimators beside scikit-learn's networks",
+    "influence": "influence scores beside leaving cases out and training again, on a convex problem",
+    "policy": "train policies by K-FAC and by Adam, and how far steps really go (needs gymnasium)",
     "peers": "find the conventions of other K-FAC libraries, in environments of their own",
     "make-conformance": "make the conformance vectors of the oracle again",
     "make-fashion16": "make the packaged data set again from Fashion-MNIST",

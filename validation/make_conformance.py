@@ -23,7 +23,9 @@ from autodiff.passes import forward
 from kfac_ref.curvature import block_diagonal, block_tridiagonal, damping, factors, kronecker, kronecker_fisher
 from kfac_ref.data.files import write_text
 from kfac_ref.data.npz_file import read_archive
-from kfac_ref.oracle import Case, Truth, truth
+from kfac_ref.oracle import CapturedCase, Case, Truth, truth
+from kfac_ref.oracle.captured import AnyCase
+from validation import conformance_layers
 
 OUT = Path(__file__).parent.parent / "kfac_ref" / "oracle" / "conformance"
 PASSES = 1e-11
@@ -34,7 +36,7 @@ MEANING = (
     "where the truth is 0; for float64"
 )
 WHY = {
-    "h, z, gradient, A, G, G_empirical, G_sampled, pi, fisher, fisher_empirical, fisher_block, fisher_vector": (
+    "h, z, gradient, A, G, Omega, Gamma and their kinds, pi, fisher, fisher_empirical, fisher_block, fisher_vector": (
         "passes and means of products in float64 lose a few hundred roundings of 1e-16 at most, and this leaves room "
         "for another order of summation"
     ),
@@ -140,8 +142,13 @@ RECIPES = {
 }  # fmt: skip
 
 
-def make(name: str) -> Case:
+NAMES = [*RECIPES, *conformance_layers.RECIPES]
+
+
+def make(name: str) -> AnyCase:
     """The case called so."""
+    if name in conformance_layers.RECIPES:
+        return conformance_layers.make(name)
     recipe = RECIPES[name]
     # a generator of its own for each, so that another recipe changes nothing for the rest
     rng = np.random.default_rng(list(name.encode()))
@@ -180,16 +187,18 @@ def _targets(rng: np.random.Generator, recipe: Recipe, N: int, d: int) -> np.nda
     return np.eye(d)[rng.integers(d, size=N)]
 
 
-def tolerances(case: Case, found: Truth) -> dict[str, float]:
+def tolerances(case: AnyCase, found: Truth) -> dict[str, float]:
     """Relative tolerance of each quantity that is there, by its name without layers (see WHY)."""
     table = {re.sub(r"(_\d+)+$", "", name): PASSES for name in found}
     if case.gamma_used is None:
         return table
-    damped = damping.damp(factors.exact(case.forward_pass), case.gamma_used)
-    for kind, of in (("block_diagonal", block_diagonal), ("block_tridiagonal", block_tridiagonal)):
-        F_0 = kronecker_fisher.dense(of.approximate(damped))
-        condition = float(np.linalg.cond(F_0))
+    for kind, tridiagonal in (("block_diagonal", False), ("block_tridiagonal", True)):
+        if isinstance(case, CapturedCase) and tridiagonal:
+            continue
+        condition = float(np.linalg.cond(_approximation(case, tridiagonal)))
         table[kind] = power_of_ten(max(100 * EPSILON * condition, PASSES))
+        if isinstance(case, CapturedCase):
+            continue
         directions = [kronecker.flatten([found[f"{kind}_{i}"] for i in range(1, case.network.layers + 1)])]
         directions += [] if case.V is None else [kronecker.flatten(case.V)]
         S = np.stack([v / np.linalg.norm(v) for v in directions], axis=1)
@@ -203,6 +212,15 @@ def tolerances(case: Case, found: Truth) -> dict[str, float]:
     return table
 
 
+def _approximation(case: AnyCase, tridiagonal: bool) -> np.ndarray:
+    """F̆ or F̂, damped, or its inverse, which has the same condition number."""
+    if not case.network.fully_connected:
+        return conformance_layers.inverse(case, tridiagonal)
+    assert case.gamma_used is not None
+    damped = damping.damp(factors.exact(case.forward_pass), case.gamma_used)
+    return kronecker_fisher.dense((block_tridiagonal if tridiagonal else block_diagonal).approximate(damped))
+
+
 def power_of_ten(x: float) -> float:
     """x rounded up to one."""
     return float(f"1e{math.ceil(math.log10(x) - 1e-9)}")
@@ -214,8 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where to write (default: in the package)")
     out = parser.parse_args(arguments).out
     vectors: dict[str, Any] = {}
-    for name, recipe in RECIPES.items():
-        case = make(name)
+    for name in NAMES:
+        recipe, case = (RECIPES | conformance_layers.RECIPES)[name], make(name)
         found = truth(case)
         files = {"case": out / f"{name}.case.npz", "truth": out / f"{name}.truth.npz"}
         case.save(files["case"])

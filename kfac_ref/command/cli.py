@@ -20,6 +20,7 @@ import kfac_ref
 from autodiff.names import nearest
 from kfac_ref import machine, optimizer
 from kfac_ref.baselines import SGDSettings
+from kfac_ref.command import influence as influence_command
 from kfac_ref.command import models as model_commands
 from kfac_ref.command import oracle as oracle_commands
 from kfac_ref.command import reporting
@@ -189,6 +190,7 @@ def _parser() -> Parser:
     plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
     plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
     model_commands.register(commands)
+    influence_command.register(commands)
     oracle_commands.register(commands, _network)
     return parser
 

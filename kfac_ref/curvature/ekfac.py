@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from autodiff import arrays
 from autodiff.arrays import Array, namespace
 from autodiff.network import Parameters
-from autodiff.passes import ForwardPass
-from kfac_ref.curvature import cotangents, kronecker
+from autodiff.passes import ENTRIES, Activities, ForwardPass
+from kfac_ref.curvature import cotangents
 from kfac_ref.curvature.factors import Factors
 
 
@@ -55,24 +55,37 @@ def diagonal(forward_pass: ForwardPass, basis: Eigenbasis, targets: Array | None
 
     The expectation over the model's y is exact; with the data's `targets` (N, d_ℓ) it is that of the empirical Fisher.
     """
-    Dz = cotangents.exact(forward_pass) if targets is None else cotangents.empirical(forward_pass, targets)
     xp, network = namespace(forward_pass.X), forward_pass.network
+    layers = range(1, network.layers + 1)
+    one_row = [i for i in layers if network.has_one_row(i)]
+    sizes = [d * p for i, (d, p) in enumerate(network.shapes, start=1) if i not in one_row]
+    # of the other layers, 𝒟W_i of each case is formed
+    forward_pass = forward_pass.limited(ENTRIES // max(sizes)) if sizes else forward_pass
+    Dz = cotangents.exact(forward_pass) if targets is None else cotangents.empirical(forward_pass, targets)
     total: list[Array] = [0.0] * network.layers
     for rows, activities in forward_pass.chunks():
-        one_row = [i for i in range(1, network.layers + 1) if network.has_one_row(i)]
         a_squared = {i: (activities.rows(i) @ basis.U_A[i - 1]) ** 2 for i in one_row}
         for piece in Dz(rows, activities.z):
             g = forward_pass.backward(activities, piece)
-            for i, (U_A, U_G) in enumerate(zip(basis.U_A, basis.U_G, strict=True), start=1):
+            for i in layers:
+                U_A, U_G = basis.U_A[i - 1], basis.U_G[i - 1]
                 if i in a_squared:
                     squares = xp.sum((g[i - 1] @ U_G) ** 2, axis=0).T @ a_squared[i]
-                elif U_A is None:
-                    squares = xp.sum((forward_pass.case_gradients(activities, g, i) @ U_G) ** 2, axis=(0, 1))
                 else:
-                    layer, tape = activities.weighted()[i - 1]
-                    squares = xp.sum((U_G.T @ layer.case_gradients(tape, g[i - 1]) @ U_A) ** 2, axis=(0, 1))
+                    squares = 0.0
+                    for r in range(piece.shape[0]):
+                        squares = squares + _squares(activities, g[i - 1][r, ...], i, U_A, U_G)
                 total[i - 1] = total[i - 1] + squares / forward_pass.total()
     return total
+
+
+def _squares(activities: Activities, g: Array, i: int, U_A: Array, U_G: Array) -> Array:
+    """Σ (U_Gᵀ 𝒟W_i U_A)² over cases, from the g_i of one cotangent; of a full block Σ (U_Gᵀ vec(𝒟W_i))²."""
+    xp, (layer, tape) = namespace(g), activities.weighted()[i - 1]
+    D = layer.case_gradients(tape, g)
+    if U_A is None:
+        return xp.sum((xp.reshape(xp.matrix_transpose(D), (D.shape[0], -1)) @ U_G) ** 2, axis=0)
+    return xp.sum((U_G.T @ D @ U_A) ** 2, axis=0)
 
 
 def product(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float = 0.0) -> Parameters:
@@ -86,11 +99,14 @@ def solve(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float) -> P
 
 
 def _scale(basis: Eigenbasis, d: Sequence[Array], V: Parameters) -> Parameters:
-    """U diag(d) Uᵀ vec(V) as matrices: U_G [(U_Gᵀ V U_A) ⊙ d] U_Aᵀ."""
+    """U diag(d) Uᵀ vec(V) as matrices: U_G [(U_Gᵀ V U_A) ⊙ d] U_Aᵀ; V_i (…, d_i, d_{i−1}+1)."""
     scaled = []
     for U_A, U_G, d_i, v in zip(basis.U_A, basis.U_G, d, V, strict=True):
         if U_A is None:
-            scaled.append(kronecker.unvec(U_G @ ((U_G.T @ kronecker.vec(v)) * d_i), v.shape))
+            xp, turn = namespace(v), namespace(v).matrix_transpose
+            rows = xp.reshape(turn(v), (*v.shape[:-2], -1))  # vec(V), stacked as rows
+            rows = ((rows @ U_G) * d_i) @ U_G.T
+            scaled.append(turn(xp.reshape(rows, (*v.shape[:-2], v.shape[-1], v.shape[-2]))))
         else:
             scaled.append(U_G @ ((U_G.T @ v @ U_A) * d_i) @ U_A.T)
     return scaled

@@ -11,7 +11,8 @@ import numpy as np
 
 from kfac_ref.curvature import kronecker
 from kfac_ref.oracle import fits
-from kfac_ref.oracle.case_slips import FORMS, MOST_CASES, NEAR, choices
+from kfac_ref.oracle.case_slips import FORMS, MOST_CASES, NEAR, Choice, choices
+from kfac_ref.oracle.expressions import Symbols
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.hook_slips import of_choice
 from kfac_ref.oracle.layouts import Order
@@ -99,8 +100,9 @@ def _changed(rows: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, str,
     yield np.diag(np.diag(M)), "its diagonal alone", 2.0
 
 
-def _chosen(theirs, rows, cases):  # type: ignore[no-untyped-def]
-    if not 2 <= cases <= MOST_CASES:
+def _chosen(theirs: np.ndarray, rows: np.ndarray, cases: int) -> list[Choice]:
+    """The choices of cases that come near to theirs."""
+    if not 2 <= cases <= MOST_CASES or not np.any(theirs):
         return []
     u, v = np.random.default_rng(rows.shape[2]).standard_normal((2, rows.shape[2], FORMS))
     forms = np.einsum("rnq,rnq->nq", rows @ u, rows @ v)
@@ -108,5 +110,5 @@ def _chosen(theirs, rows, cases):  # type: ignore[no-untyped-def]
     return choices(cases).nearest(target, forms, NEAR * fits.rounding(theirs))
 
 
-def _fitted(theirs, candidate, symbols):  # type: ignore[no-untyped-def]
+def _fitted(theirs: np.ndarray, candidate: Candidate, symbols: Symbols) -> list[Explanation]:
     return [e for e in fits.scaled(theirs, [candidate], symbols) if e.fits]

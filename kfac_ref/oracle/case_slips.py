@@ -145,9 +145,11 @@ def _means(m: int, N: int) -> np.ndarray:
 
 
 def _off(S: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """How far target is from a multiple of each row, relative to its norm."""
+    """How far target is from a multiple of each row, relative to its norm; zeros are one of zeros alone."""
     size = np.linalg.norm(target)
     norms = np.einsum("kq,kq->k", S, S)
+    if size == 0:
+        return np.where(norms == 0, 0.0, np.inf)
     along = S @ target / np.where(norms > 0, norms, 1.0)
     off = np.linalg.norm(target - along[:, None] * S, axis=1) / size
     off[norms == 0] = np.inf

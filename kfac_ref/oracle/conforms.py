@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.captured import AnyCase
 from kfac_ref.oracle.check import check
 from kfac_ref.oracle.theirs import kind_of
 from kfac_ref.oracle.verdict import MATCH, NO_MATCH, Report
@@ -14,7 +14,7 @@ from kfac_ref.oracle.verdict import MATCH, NO_MATCH, Report
 
 def assert_conforms(
     theirs: str | Path | Mapping[str, Any],
-    case: Case | str | Path,
+    case: AnyCase | str | Path,
     allow: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Report:
     """AssertionError, with the table of the check, unless every quantity matches or differs only as allowed.

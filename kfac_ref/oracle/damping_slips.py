@@ -6,7 +6,7 @@ layers, so two numbers must explain all of theirs. Looked for only where layer b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +29,8 @@ SLACK = 30.0
 """How many times what all may be off these may be, if all is to be looked at."""
 LEAST = 8
 """How many numbers theirs must hold at least, a scale without a name being claimed."""
+Matrices = Mapping[int, np.ndarray]
+"""By layer."""
 Readings = Mapping[int, Arrangement]
 """Of every layer that is there, its preconditioned gradient in one way."""
 
@@ -41,6 +43,10 @@ class Factors:
     says: Explanation
     slip: bool = False
     """Whether there is a slip in them."""
+
+
+Made = Callable[[Matrices, Matrices, Explanation, bool], Factors]
+"""Factors from A, G, what is to be said of them, and whether there is a slip in them."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +292,9 @@ def _factors(references: References, columns: Mapping[int, int]) -> Iterator[Fac
     yield from _slipped(A, G, layers, references, made)
 
 
-def _slipped(A, G, layers, references, made) -> Iterator[Factors]:  # type: ignore[no-untyped-def]
+def _slipped(
+    A: Matrices, G: Mapping[str, Matrices], layers: Sequence[int], references: References, made: Made
+) -> Iterator[Factors]:
     """One of the two factors with a slip of place, or of the mean taken first."""
     by_place: dict[tuple[str, str, str | None, str | None], dict[int, np.ndarray]] = {}
     costs: dict[tuple[str, str, str | None, str | None], float] = {}
@@ -304,7 +312,7 @@ def _slipped(A, G, layers, references, made) -> Iterator[Factors]:  # type: igno
         # where a layer has no such place, as the last none behind phi, it is right
         if not right and len(matrices) < len(layers):
             continue
-        whole = {i: matrices.get(i, right.get(i)) for i in layers}
+        whole = {i: matrices[i] if i in matrices else right[i] for i in layers}
         about = {"place": f"{side}: {place}" if place else None, "order": f"{side}: {order}" if order else None}
         for kind in references.kinds if side == "A" else [None]:
             says = claim(fisher=fisher if kind is None else FISHERS[kind], cost=costs[key], **about)

@@ -11,6 +11,7 @@ from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.references import FISHERS, SHARINGS, References, dear
 from kfac_ref.oracle.shared_rows import homogeneous, other_rows
+from kfac_ref.oracle.smoothing import smoothed_G
 from kfac_ref.oracle.together import positions_together
 from kfac_ref.oracle.verdict import Explanation
 
@@ -33,7 +34,10 @@ def explain_A(theirs: np.ndarray, layer: int, references: References, separate: 
 def explain_G(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
     """Explanations of a G of `layer`, or of the G of its bias, whether they fit or not."""
     candidates = [*_G(layer, references), *_swapped(_A(layer, references, separate=False))]
-    return _explain(theirs, candidates, layer, references)
+    found = _explain(theirs, candidates, layer, references)
+    if any(e.fits for e in found):
+        return found
+    return found + _explain(theirs, list(smoothed_G(theirs, layer, references)), layer, references)
 
 
 def _A(layer: int, references: References, separate: bool) -> list[Candidate]:

@@ -10,6 +10,7 @@ import numpy as np
 from kfac_ref.oracle import fits
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.references import References
+from kfac_ref.oracle.smoothing import smoothed_gradient
 from kfac_ref.oracle.verdict import Explanation
 
 
@@ -22,7 +23,9 @@ def part_of(matrix: np.ndarray, columns: int, part: str) -> np.ndarray:
 
 def explain_gradient(theirs: np.ndarray, layer: int, references: References, part: str = "") -> list[Explanation]:
     """Explanations of a layer's gradient (its weights' or bias's part), whether they fit or not."""
-    symbols, eta = references.symbols(), references.case.eta
+    eta = references.case.eta
+    # a mean over locations in the place of their sum
+    symbols = replace(references.symbols(), T=references.locations(layer))
     tolerance = fits.rounding(theirs)
     found = []
     for a in references.arrangements(theirs, layer, part):
@@ -38,6 +41,9 @@ def explain_gradient(theirs: np.ndarray, layer: int, references: References, par
             candidates.append(Candidate(loss, replace(says, notes=without, cost=says.cost + 0.5)))
         found += fits.scaled(U, candidates, symbols, unknowns=U.size, dtype_of=theirs)
         found += list(_decayed(U, loss, W, a.bias in ("last", "first"), says, references, tolerance))
+        columns = slice(-1, None) if part == "bias" else slice(0, U.shape[1])
+        if not any(e.fits and e.expression for e in found):
+            found += list(smoothed_gradient(U, layer, columns, references, says, tolerance))
     return found
 
 

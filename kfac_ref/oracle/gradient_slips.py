@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from kfac_ref.oracle import fits
-from kfac_ref.oracle.case_slips import FORMS, MOST_CASES, NEAR, choices
+from kfac_ref.oracle.case_slips import FORMS, MOST_CASES, NEAR, Choice, choices
 from kfac_ref.oracle.fits import Candidate, claim
 from kfac_ref.oracle.gradient_checks import part_of
 from kfac_ref.oracle.hook_slips import Slip, of_choice, slip_of
@@ -95,9 +95,16 @@ def _part(rows: Rows, a: Arrangement, part: str) -> Rows | None:
     return replace(rows, values=x) if x.shape[2] == a.matrix.shape[1] else None
 
 
-def _chosen(g, x, target, theirs, cases, only):  # type: ignore[no-untyped-def]
+def _chosen(
+    g: np.ndarray,
+    x: np.ndarray,
+    target: np.ndarray,
+    theirs: np.ndarray,
+    cases: int,
+    only: Collection[Slip] | None,
+) -> list[Choice]:
     """The choices of cases that come near to theirs."""
-    if not 2 <= cases <= MOST_CASES or min(theirs.shape) < 1 or theirs.size < 3:
+    if not 2 <= cases <= MOST_CASES or theirs.size < 3 or not np.any(target):
         return []
     rng = np.random.default_rng(theirs.size)
     u, v = rng.standard_normal((g.shape[2], FORMS)), rng.standard_normal((x.shape[2], FORMS))

@@ -75,6 +75,8 @@ def open_to(e: Explanation | None) -> bool:
 
 def tells(theirs: np.ndarray) -> bool:
     """Whether theirs holds numbers enough to be one of thousands of matrices to rounding, and no other."""
+    if not np.any(theirs):
+        return False
     n = min(theirs.shape) if theirs.ndim == 2 else theirs.size
     return n >= 2 if fits.rounding(theirs) < fits.FLOAT32 else n >= 3
 
@@ -143,8 +145,7 @@ def _chosen(look: Looked, references: References, only: Collection[Slip] | None)
 
 def _fitted(theirs: np.ndarray, candidate: Candidate, symbols: Symbols, told: bool) -> list[Explanation]:
     """The explanation, if it fits: scaled, or a running average that started from the identity."""
-    off = fits.regress(theirs, [candidate.matrix])
-    if off is None:
+    if np.any(theirs) and fits.regress(theirs, [candidate.matrix]) is None:
         return []
     found = [e for e in fits.scaled(theirs, [candidate], symbols) if e.fits]
     if not found and candidate.says.cases is None and len(theirs) > 2:

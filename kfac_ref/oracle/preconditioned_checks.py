@@ -14,6 +14,7 @@ from kfac_ref.oracle.gradient_checks import part_of
 from kfac_ref.oracle.layouts import Arrangement
 from kfac_ref.oracle.references import FISHERS, SHARINGS, References, dear
 from kfac_ref.oracle.searches import searched
+from kfac_ref.oracle.small_blocks import through_small_blocks
 from kfac_ref.oracle.trials import Trial, tried
 from kfac_ref.oracle.verdict import Explanation
 
@@ -36,7 +37,11 @@ def explain_preconditioned(
     tolerance : what rounding may have done to it
     own : their own A, in the project's layout, and G for this layer, and what was found of that G
     """
-    trials, found = [], []
+    readings = list(readings)
+    trials: list[Trial] = []
+    found: list[Explanation] = []
+    if not references.kronecker(layer):
+        found += through_small_blocks(readings, layer, references, tolerance, part)
     for a in readings:
         found += [
             _not_preconditioned(a, V, says, references, tolerance) for V, says in _gradients(a, layer, references, part)

@@ -187,6 +187,12 @@ class References:
         return objective.loss_and_gradient(self.case.forward_pass, self.case.Y, 0.0)[1]
 
     @cached_property
+    def uniform_gradient(self) -> list[np.ndarray]:
+        """The same with equal shares of all classes as targets."""
+        uniform = np.full_like(self.case.Y, self.network.likelihood.positions / self.network.outputs)
+        return objective.loss_and_gradient(self.case.forward_pass, uniform, 0.0)[1]
+
+    @cached_property
     def regularised(self) -> list[np.ndarray]:
         """∇h."""
         return [g + self.case.eta * W for g, W in zip(self.gradient, self.case.parameters, strict=True)]

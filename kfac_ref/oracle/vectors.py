@@ -13,7 +13,7 @@ import numpy as np
 
 from kfac_ref import oracle
 from kfac_ref.data.npz_file import read_archive
-from kfac_ref.oracle.case import Case
+from kfac_ref.oracle.captured import AnyCase, load_case
 from kfac_ref.oracle.verdict import Report
 
 FOLDER = files("kfac_ref.oracle") / "conformance"
@@ -24,12 +24,12 @@ def manifest() -> dict[str, Any]:
     return json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
 
 
-def cases() -> dict[str, Case]:
-    """The cases by name, in NumPy and float64."""
+def cases() -> dict[str, AnyCase]:
+    """The cases by name, in NumPy and float64: of fully connected networks, then of others, then captured ones."""
     found = {}
     for name, vector in manifest()["vectors"].items():
         with as_file(FOLDER / vector["case"]["file"]) as path:
-            found[name] = Case.load(path)
+            found[name] = load_case(path)
     return found
 
 
@@ -43,22 +43,22 @@ class Oracle:
     """What the pytest fixture `kfac_oracle` gives."""
 
     @cached_property
-    def cases(self) -> dict[str, Case]:
+    def cases(self) -> dict[str, AnyCase]:
         """The cases of the conformance vectors by name."""
         return cases()
 
-    def truth(self, case: Case) -> Mapping[str, Any]:
+    def truth(self, case: AnyCase) -> Mapping[str, Any]:
         """`kfac_ref.oracle.truth`."""
         return oracle.truth(case)
 
-    def check(self, theirs: str | Path | Mapping[str, Any], case: Case) -> Report:
+    def check(self, theirs: str | Path | Mapping[str, Any], case: AnyCase) -> Report:
         """`kfac_ref.oracle.check`."""
         return oracle.check(theirs, case)
 
     def assert_conforms(
         self,
         theirs: str | Path | Mapping[str, Any],
-        case: Case,
+        case: AnyCase,
         allow: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Report:
         """`kfac_ref.oracle.assert_conforms`."""

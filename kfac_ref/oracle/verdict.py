@@ -12,7 +12,10 @@ from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import Decay, Symbols
 
 BIASES = {"first": "bias first", "separate": "bias in a block of its own", "absent": "no bias"}
-CLAIMED = (*("scale", "expression", "nearest", "fisher", "sharing", "samples", "matrix", "bias", "layout", "damping"),)
+CLAIMED = (
+    *("scale", "expression", "nearest", "fisher", "sharing", "samples", "matrix", "place", "order", "cases"),
+    *("bias", "layout", "damping"),
+)
 """What JSON has of an explanation, None where nothing is claimed."""
 MATCH, MATCH_UNDER, NO_MATCH = "match", "match-under", "no-match"
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +27,7 @@ from kfac_ref.data.files import write_text
 from kfac_ref.machine import ALONE, NARROW, Processes, agreed
 from kfac_ref.optimizer import KFAC, Diverged, State
 from kfac_ref.training import checkpoints, loop, models
-from kfac_ref.training.experiment import Experiment, Prepared, network_of
+from kfac_ref.training.experiment import Experiment, Prepared, network_of, prepare
 from kfac_ref.training.stopping import Patience
 
 SETTINGS, METRICS, CHECKPOINT = "settings.json", "metrics.jsonl", "checkpoint.npz"
@@ -304,8 +304,7 @@ def resume(folder: Path, prepared: Prepared) -> Run:
 
 
 def _resumed(folder: Path, prepared: Prepared) -> tuple[Any, float]:
-    if prepared.dataset.crc32() != _settings(folder).get("data_crc32"):
-        raise ValueError(f'"{prepared.experiment.data}" does not hold the data that the run in {folder} began with')
+    _require_same_data(folder, prepared)
     path = folder / CHECKPOINT
     if not path.is_file():
         raise ValueError(f"{folder} holds no checkpoint: there is no {CHECKPOINT} in it")
@@ -315,6 +314,20 @@ def _resumed(folder: Path, prepared: Prepared) -> tuple[Any, float]:
     lines = [line for line in read_metrics(folder) if line["k"] <= state.k]
     write_text(folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
     return state, seconds
+
+
+def prepare_again(folder: Path, backend: str = "numpy") -> Prepared:
+    """What the run in `folder` was of, its data read again. ValueError if there is no run, or its data are not there as
+    they were."""
+    experiment, _ = read_settings(folder)
+    prepared = prepare(replace(experiment, backend=backend))
+    _require_same_data(folder, prepared)
+    return prepared
+
+
+def _require_same_data(folder: Path, prepared: Prepared) -> None:
+    if prepared.dataset.crc32() != _settings(folder).get("data_crc32"):
+        raise ValueError(f'"{prepared.experiment.data}" does not hold the data that the run in {folder} began with')
 
 
 def load(path: str | Path, backend: str = "numpy") -> models.Model:

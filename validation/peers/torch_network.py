@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from autodiff.network import Network, Parameters
 from kfac_ref.oracle import Case
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "logistic": nn.Sigmoid, "identity": nn.Identity}
@@ -19,6 +20,21 @@ def network(case: Case) -> nn.Sequential:
         linear.weight.data, linear.bias.data = torch.from_numpy(W[:, :-1].copy()), torch.from_numpy(W[:, -1].copy())
         modules += [linear, ACTIVATIONS[activation.name]()]
     return nn.Sequential(*modules[:-1])
+
+
+def stack(network: Network, W: Parameters) -> nn.Sequential:
+    """A network of dense, convolutional and flatten layers, with tanh at most, and its parameters, in float64."""
+    found: list[nn.Module] = []
+    for stage, w in zip(network.stages, network.spread(W), strict=True):
+        if w is None or stage.shape is None:
+            found.append(nn.Flatten())
+            continue
+        keys, sizes = stage.description(), (stage.input[0 if stage.kind == "conv" else -1], stage.shape[0])
+        made = nn.Conv2d(*sizes, keys["kernel"], padding=keys["padding"]) if stage.kind == "conv" else nn.Linear(*sizes)
+        made.weight.data = torch.from_numpy(w[:, :-1].copy()).reshape(made.weight.shape)
+        made.bias.data = torch.from_numpy(w[:, -1].copy())
+        found += [made, nn.Tanh()] if keys["activation"] == "tanh" else [made]
+    return nn.Sequential(*found).double()
 
 
 def linears(model: nn.Sequential) -> list[nn.Linear]:

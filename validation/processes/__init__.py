@@ -198,5 +198,8 @@ def picture(reached: Sequence[Mapping[str, Any]], target: float) -> Figure:
         ax.plot([m for m, _ in found], [k for _, k in found], "o-", label=name, color=palette.COLOURS[name])
     ax.set(xscale="log", yscale="log", xlabel="cases in the mini-batch", title=f"to a training error of {target:g}")
     ax.set_ylabel("iterations")
+    sizes = sorted({r["m"] for r in reached})
+    ax.set_xticks(sizes, [str(m) for m in sizes])
+    ax.set_xticks([], minor=True)
     ax.legend(fontsize=8, frameon=False)
     return figure

@@ -21,9 +21,9 @@ ETA = 1e-5
 EVALUATED, EVERY = 1000, 5
 """Training cases on which the error is measured, and iterations between."""
 KFAC_CONSTANTS = {"lambda0": 3.0, "average_from": 1}
-LEARNING_RATES = (0.003, 0.006, 0.012)
-SIZES = (125, 250, 500, 1000, 2000, 4000)
-TARGET = 4.0
+LEARNING_RATES = (0.006, 0.012)
+SIZES = (125, 250, 500, 1000, 2000)
+TARGET = 3.0
 LIMITS = {"kfac": 400, "sgd": 1500}
 
 

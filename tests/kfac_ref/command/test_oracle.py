@@ -259,6 +259,17 @@ def test_the_truth_matches_as_it_stands(small, capsys):
     assert "match-under" in capsys.readouterr().out
 
 
+def test_what_differs_is_explained(small, capsys):
+    np.savez("theirs.npz", G_1=6 * truth(Case.load(small))["G_empirical_1_1"])
+    assert kfac("check", "theirs.npz", "--case", small, "--explain") == 1
+    printed = capsys.readouterr().out
+    assert "yours:  N · (1/N Σ_n g gᵀ), g = ∂L/∂s_1, y the data's" in printed and "(§3, §5)" in printed
+    assert kfac("check", "theirs.npz", "--case", small, "--explain", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["explain"] in printed
+    assert kfac("check", "theirs.npz", "--case", small, "--json") == 1
+    assert "explain" not in json.loads(capsys.readouterr().out)
+
+
 def test_bad_checks(here, small, capsys):
     np.savez("nan.npz", G_1=np.full((3, 3), np.nan))
     np.savez("object.npz", G_1=np.eye(3).astype(object))

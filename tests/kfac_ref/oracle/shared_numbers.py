@@ -49,8 +49,8 @@ def moments(likelihood: str, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def output_fishers(case: CapturedCase, fisher: str) -> np.ndarray:
     """E[𝒟z 𝒟zᵀ] of each case, (N, C, C): position by position, where each has a distribution of its own."""
-    found = []
-    for z, y in zip(case.z, case.Y, strict=True):
+    found, targets = [], case.sampled if fisher == "sampled" else case.Y
+    for z, y in zip(case.z, targets, strict=True):
         each = [moments(case.likelihood, part) for part in z.reshape(case.positions, -1)]
         Dz = np.concatenate([mean for mean, _ in each]) - y
         found.append(block_diag(*(F for _, F in each)) if fisher == "exact" else np.outer(Dz, Dz))
@@ -89,20 +89,25 @@ def positions_together(case: CapturedCase, i: int, sharing: str) -> np.ndarray:
     return total / case.cases
 
 
+def jacobian(case: CapturedCase, i: int, n: int) -> np.ndarray:
+    """∂z/∂vec(W) of case n, (C, d p): Σ_t ā_t ⊗ g_t; of a normalisation Σ_t [g_t ⊙ x̂_t; g_t]."""
+    layer = case.layers[i - 1]
+    if layer.kind == "normalisation":
+        g, x = layer.g[:, n], layer.a[n]
+        return np.concatenate([(g * x).sum(1)] + [g.sum(1)] * layer.bias, axis=1)
+    a = rows(case, i)[n]
+    return np.stack([sum(np.kron(a[t], g[n, t]) for t in range(len(a))) for g in layer.g])
+
+
 def block(case: CapturedCase, i: int, fisher: str = "exact") -> np.ndarray:
     """F_ii of layer i, from ∂z/∂vec(W) of each case."""
-    a, g, F = rows(case, i), case.layers[i - 1].g, output_fishers(case, fisher)
-    total = 0.0
-    for n in range(case.cases):
-        J = np.stack([sum(np.kron(a[n, t], g[c, n, t]) for t in range(a.shape[1])) for c in range(len(g))])
-        total = total + J.T @ F[n] @ J
-    return total / case.cases
+    each = (jacobian(case, i, n) for n in range(case.cases))
+    return sum(J.T @ F @ J for J, F in zip(each, output_fishers(case, fisher), strict=True)) / case.cases
 
 
 def gradient(case: CapturedCase, i: int) -> np.ndarray:
-    a, g = rows(case, i), case.layers[i - 1].g
     total = 0.0
-    for n in range(case.cases):
-        Dz = moments(case.likelihood, case.z[n])[0] - case.Y[n]
-        total = total + sum(Dz[c] * g[c, n].T @ a[n] for c in range(len(Dz)))
-    return total / case.cases
+    for n, (z, y) in enumerate(zip(case.z, case.Y, strict=True)):
+        mean = [moments(case.likelihood, part)[0] for part in z.reshape(case.positions, -1)]
+        total = total + (np.concatenate(mean) - y) @ jacobian(case, i, n)
+    return total.reshape(-1, case.layers[i - 1].g.shape[3]).T / case.cases

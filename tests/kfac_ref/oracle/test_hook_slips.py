@@ -39,6 +39,25 @@ def test_what_is_too_small_to_tell_is_read_as_the_others(case):
     assert alone["cases"] is None
 
 
+def test_zeros_are_read_as_the_others_and_alone_as_nothing(case):
+    """A case in which no ReLU is on has no derivatives behind it."""
+    rng = np.random.default_rng(11)
+    dead = np.zeros(9, bool)
+    while not np.any(dead):
+        relu = situation(rng, sizes=[3, 4, 4, 3], N=9, likelihood="categorical", hidden=["relu"])
+        dead = np.all(Numbers(relu).s[1] < 0, axis=1)
+    off = int(np.argmax(dead))
+    order = np.r_[off, np.delete(np.arange(9), off)]
+    relu = Case(relu.network, relu.parameters, relu.X[order], relu.Y[order])
+    n = Numbers(relu)
+    assert np.all(n.s[1][0] < 0)
+    g = {i: n.g(i, n.Y)[:1] for i in (1, 2, 3)}
+    G = {f"G_{i}": x.T @ x for i, x in g.items()}
+    assert not np.any(G["G_1"]) and np.any(G["G_3"])
+    assert {v["cases"] for v in said(G, relu).values()} == {"the first case alone"}
+    assert said({"G_1": G["G_1"]}, relu)["G_1"]["verdict"] == "no-match"
+
+
 def test_a_sum_over_some_cases_divided_by_all(case):
     x = Numbers(case).a[0][:12]
     v = said({"A_0": x.T @ x / 20}, case)["A_0"]

@@ -31,7 +31,7 @@ def above(case, layer: int, a: np.ndarray) -> np.ndarray:
 def test_derivatives_by_activities_are_differences(case, layer):
     references, h = References(case), 1e-6
     a = activities(references, layer)[0]
-    np.testing.assert_allclose(above(case, layer, a), references.passed.z, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(above(case, layer, a), references.z, rtol=1e-12, atol=1e-12)
     J = by_activities(references, layer)
     for k in range(a.shape[1]):
         step = np.zeros(a.shape[1])

@@ -63,7 +63,7 @@ def test_iterations_to_an_error():
 
 
 def test_sgd_has_its_best_learning_rate(monkeypatch):
-    needed = {0.003: 80, 0.006: 30, 0.012: None}
+    needed = {0.006: 30, 0.012: None}
 
     def taken(optimizer, m, target, most, constants):
         k = needed[constants["learning_rate"]] if optimizer == "sgd" else 7

@@ -17,7 +17,8 @@ from autodiff.network import Network, described
 from kfac_ref.data.npz_file import write_archive
 from tests.kfac_ref.oracle.curvlinops import FOLDER
 
-CASES = {"small": 9, "large": 31}
+CASES = {"small": 11, "large": 31}
+"""Primes that are no layer's number of locations, so that a scale can be told by its value."""
 SAMPLES = {"type-2": 1, "empirical": 1, "mc": 1}
 LOSSES = {"categorical": nn.CrossEntropyLoss, "bernoulli": nn.BCEWithLogitsLoss, "gaussian": nn.MSELoss}
 

@@ -49,10 +49,10 @@ def mutations(k: int, seed: int = 0) -> Iterator[Mutation]:
 
 
 def main() -> None:
-    networks = range(len(slips.NETWORKS))
+    networks = [int(k) for k in sys.argv[1].split(",")] if len(sys.argv) > 1 else range(len(slips.NETWORKS))
     table: dict[str, dict[int, str]] = {}
     counts: Counter[str] = Counter()
-    for k in networks if len(sys.argv) < 2 else map(int, sys.argv[1].split(",")):
+    for k in networks:
         for m in mutations(k):
             judged = judge(m, check(m.theirs, m.case).as_dict())
             grade = max((g for g, _ in judged.values()), key=GRADES.index)
