@@ -1,0 +1,271 @@
+"""Pages that have their source elsewhere: sections of README.md, PAPER.md with links, results, and the reference.
+
+They are written to `generated/` before Sphinx reads its sources.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import pkgutil
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[2]
+OUT = ROOT / "docs" / "generated"
+
+SECTIONS = {
+    "train": ["Training"],
+    "table": ["From a table to predictions"],
+    "scikit-learn": ["With scikit-learn"],
+    "processes": ["Many processes"],
+    "python": ["In Python"],
+    "influence": ["Which training cases it was"],
+    "oracle": ["For other implementations: the oracle"],
+    "files": ["Where things are"],
+    "evidence": ["Evidence"],
+    "speed": ["Speed"],
+}
+"""Page: the README's sections that it is made of."""
+
+RESULTS = {
+    "report": "The report",
+    "speed": "Benchmark and race",
+    "estimators": "Estimators beside scikit-learn's",
+    "fashion16": "The first run",
+    "influence": "Influence",
+    "kfc": "Convolutional networks",
+    "peers": "Twelve conventions: what the check finds of other libraries",
+    "policy": "Policies",
+    "posterior": "Posteriors",
+    "processes": "Many processes",
+    "recurrent": "Recurrent networks",
+}
+"""Folder of validation/results: title of its page."""
+
+
+def written(path: Path, text: str) -> None:
+    """A file is only written if it changes, so that Sphinx need not read it again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+# --- README ----------------------------------------------------------------------------------------------------------
+
+
+def relinked(text: str, page: Path) -> str:
+    """Links and pictures relative to the root, as `page` needs them; links to results and examples go to their pages."""
+
+    def link(found: re.Match[str]) -> str:
+        bang, label, target = found.groups()
+        if "://" in target or target.startswith(("#", "/")):
+            return found[0]
+        up = os.path.relpath(ROOT, page.parent)
+        if not bang:
+            if example := re.fullmatch(r"docs/examples/(\w+)\.py", target):
+                return f"[{label}](/generated/gallery/{example[1]}.rst)"
+            if result := re.match(r"validation/results/(\w+)", target):
+                return f"[{label}](/generated/results/{result[1]}.md)"
+            if target.startswith("PAPER.md"):
+                return f"[{label}](/generated/paper.md)"
+            return f"{label}"
+        return f"{bang}[{label}]({up}/{target})"
+
+    return re.sub(r"(!?)\[((?:[^\[\]]|`[^`]*`)*)\]\(([^)\s]+)\)", link, text)
+
+
+def fenced(text: str) -> str:
+    """Indented commands as code of a shell, those of Python as such."""
+    lines, out, block = text.split("\n"), [], []
+    inside = False
+    for line in [*lines, ""]:
+        inside ^= line.startswith("```")
+        if not inside and (line.startswith("    ") or (block and not line.strip())):
+            block.append(line[4:])
+            continue
+        if block:
+            body = "\n".join(block).rstrip()
+            shell = re.match(r"(kfac-ref|python|mpiexec|srun|[\w-]+/bin/python)\b", body.lstrip())
+            out += [f"```{'bash' if shell else 'python'}", body, "```", ""]
+            block = []
+        out.append(line)
+    return "\n".join(out)
+
+
+def sections(text: str) -> dict[str, str]:
+    """Heading of level 2: what stands below it, with its subheadings."""
+    parts = re.split(r"^## (.*)$", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def readme() -> None:
+    found = sections((ROOT / "README.md").read_text(encoding="utf-8"))
+    for name, headings in SECTIONS.items():
+        page = OUT / "readme" / f"{name}.md"
+        texts = [f"# {heading}\n{found[heading].replace(chr(10) + '### ', chr(10) + '## ')}" for heading in headings]
+        written(page, relinked(fenced("\n".join(texts)), page))
+
+
+# --- PAPER.md --------------------------------------------------------------------------------------------------------
+
+
+def targets() -> set[str]:
+    """What automodule documents: module.name and module.Class.member, by the sources."""
+    names = set()
+    for page in (OUT / "api").glob("*.rst"):
+        if page.stem == "index":
+            continue
+        module = importlib.import_module(page.stem)
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+                names.add(f"{page.stem}.{node.name}")
+                for inner in getattr(node, "body", []):
+                    if isinstance(node, ast.ClassDef) and isinstance(inner, ast.FunctionDef) and ast.get_docstring(inner):
+                        names.add(f"{page.stem}.{node.name}.{inner.name}")
+    return names
+
+
+def paper() -> None:
+    """Names of code become links to the reference, names of tests to their text."""
+    text = (ROOT / "PAPER.md").read_text(encoding="utf-8")
+    known, tests = targets(), {}
+
+    def link(found: re.Match[str]) -> str:
+        name = found[1]
+        if test := re.fullmatch(r"(tests/[\w/]+)\.py::(\w+)", name):
+            tests.setdefault(test[1], []).append(test[2])
+            short = f"{test[1].rsplit('/', 1)[1]}::{test[2]}"
+            return f"[`{short}`](/generated/{test[1]}.md#{test[2].replace('_', '-').lower()})"
+        if name in known:
+            return f"{{py:obj}}`{name}`"
+        if (parent := name.rpartition(".")[0]) in known:
+            return f"{{py:obj}}`{name} <{parent}>`"
+        return found[0]
+
+    text = re.sub(r"`([^`\n]+)`", link, text)
+    written(OUT / "paper.md", text)
+    for file, names in tests.items():
+        page = OUT / f"{file}.md"
+        source = os.path.relpath(ROOT / f"{file}.py", page.parent)
+        body = [f"---\norphan: true\n---\n\n# {file}.py\n"]
+        for name in dict.fromkeys(names):
+            body.append(f"## {name}\n\n```{{literalinclude}} {source}\n:pyobject: {name}\n:lineno-match:\n```\n")
+        written(page, "\n".join(body))
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def results() -> None:
+    for name, title in RESULTS.items():
+        folder, page = ROOT / "validation" / "results" / name, OUT / "results" / f"{name}.md"
+        up = os.path.relpath(folder, page.parent)
+        body = [f"# {title}\n"]
+        mds = sorted(folder.glob("*.md"))
+        if mds:
+            text = mds[0].read_text(encoding="utf-8").split("\n", 1)
+            rest = text[1] if text[0].startswith("# ") else "\n".join(text)
+            least = min((len(level) for level in re.findall(r"^(#+) ", rest, re.M)), default=2)
+            rest = re.sub(r"^#+(?= )", lambda m, least=least: "#" * (len(m[0]) - least + 2), rest, flags=re.M)
+            rest = re.sub(r"(!?)\[([^\]]*)\]\(([^):]+)\)", lambda m: f"{m[1]}[{m[2]}]({up}/{m[3]})" if m[1] else m[2], rest)
+            body.append(rest)
+        for file in sorted(folder.glob("*.txt")):
+            body.append(f"## {file.name}\n\n```{{literalinclude}} {up}/{file.name}\n:language: text\n```\n")
+        if not mds:
+            body += [f"![{file.stem}]({up}/{file.name})\n" for file in sorted(folder.glob("*.png"))]
+        written(page, "\n".join(body))
+    pairs = []
+    for kind in ("block-diagonal", "block-tridiagonal"):
+        file = f"reference-run-mnist-{kind}"
+        up = os.path.relpath(ROOT / "validation" / "results", OUT / "results")
+        pairs.append(f"## {kind}\n\n![errors beside the authors']({up}/{file}.png)\n")
+        pairs.append(f"```{{literalinclude}} {up}/{file}.txt\n:language: text\n```\n")
+    head = "# MNIST beside the authors' program\n\n`python -m validation reference-run mnist` prints these.\n"
+    written(OUT / "results" / "reference.md", "\n".join([head, *pairs]))
+
+
+# --- reference -------------------------------------------------------------------------------------------------------
+
+
+def modules() -> Iterator[ModuleType]:
+    import autodiff
+    import kfac_ref
+
+    for package in (autodiff, kfac_ref):
+        names = [package.__name__, *(m.name for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}."))]
+        for name in names:
+            if re.search(r"\.(_|command)|pytest_plugin|conformance$", name):
+                continue
+            try:
+                yield importlib.import_module(name)
+            except ImportError:  # what needs a package that is not there
+                continue
+
+
+def reference() -> None:
+    pages = []
+    for module in modules():
+        name = module.__name__
+        rule = "=" * len(name)
+        public = getattr(module, "__all__", None)
+        if public is not None and hasattr(module, "__path__"):
+            lines = []
+            for item in public:
+                home = getattr(getattr(module, item), "__module__", None)
+                lines.append(f"* :py:obj:`{home}.{item}`" if home else f"* `{item}`")
+            body = f".. automodule:: {name}\n   :no-members:\n\n" + "\n".join(lines)
+        else:
+            body = f".. automodule:: {name}\n   :members:"
+        written(OUT / "api" / f"{name}.rst", f"{name}\n{rule}\n\n{body}\n")
+        pages.append(name)
+    tree = "\n".join(f"   {name}" for name in pages)
+    text = "Reference\n=========\n\nEvery public name, by module, in the order of imports.\n\n"
+    written(OUT / "api" / "index.rst", f"{text}.. toctree::\n   :maxdepth: 1\n\n{tree}\n")
+
+
+def escaped(text: str) -> str:
+    """A docstring as reStructuredText: between backticks it is code, and elsewhere *, | and a last _ are themselves."""
+    parts = re.split(r"(``[^`]+``|`[^`]+`)", text)
+    for n in range(0, len(parts), 2):
+        part = re.sub(r"\*(?! )|(?<=\S)\*", r"\\*", parts[n])
+        part = re.sub(r"\|", r"\\|", part)
+        part = re.sub(r"_(?!\w)", r"\\_", part)
+        parts[n] = re.sub(r"^(?=\w)", r"\\ ", part) if n else part
+    return "".join(parts)
+
+
+def docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Doctests stay as they are."""
+    blocks = re.split(r"(^ *>>>.*?(?:\n\n|\Z))", "\n".join(lines), flags=re.M | re.S)
+    lines[:] = "".join(b if n % 2 else escaped(b) for n, b in enumerate(blocks)).split("\n")
+
+
+def skipped(app: Sphinx, what: str, name: str, thing: object, skip: bool, options: object) -> bool | None:
+    """What scikit-learn adds to estimators, and aliases of types."""
+    if re.fullmatch(r"set_\w+_request|get_metadata_routing", name) or typing.get_origin(thing) is not None:
+        return True
+    return None
+
+
+def generate(app: Sphinx) -> None:
+    """All of them."""
+    reference()
+    readme()
+    paper()
+    results()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("builder-inited", generate, priority=1)
+    app.connect("autodoc-process-docstring", docstring, priority=1)
+    app.connect("autodoc-skip-member", skipped)
+    return {"parallel_read_safe": True}
