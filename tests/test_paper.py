@@ -50,6 +50,7 @@ MODULES = [
         )
     ),
     *(f"kfac_ref.{name}" for name in ("baselines", "influence", "optimizer", "settings", "training.loop")),
+    *(f"kfac_ref.posterior.{name}" for name in ("evidence", "laplace", "noisy", "predictive")),
 ]
 """Every public function of these is to be found in PAPER.md."""
 

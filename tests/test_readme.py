@@ -15,15 +15,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_python_examples_run(capsys):
     """The first prints the accuracies of digits; the second an h that is what is left of a sine: near the constant of
-    the Gaussian likelihood, ½ log 2π; the third the table that stands below it."""
+    the Gaussian likelihood, ½ log 2π; then standard deviations, the larger far from the data; the last the table that
+    stands below it."""
     codes = re.findall(r"```python\n(.*?)```", README, re.S)
     said = []
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
         said.append(capsys.readouterr().out)
-    accuracies, h, table = said
+    accuracies, h, deviations, table = said
     assert len(found := re.findall(r"0\.\d+", accuracies)) == 5 and min(map(float, found)) > 0.88
     assert 0.9189 < float(h.split()[0]) < 0.93
+    near, far = map(float, deviations.strip("[]\n").split())
+    assert far > 3 * near > 0
     (printed,) = re.findall(r"```text\n(.*?)```", README, re.S)
     residual = re.compile(r"\d\.\de[-+]\d\d")
     assert residual.sub("…", table) == residual.sub("…", printed)

@@ -27,11 +27,12 @@ from autodiff.network import Network
 from autodiff.objective import evaluate
 from kfac_ref import machine
 from kfac_ref.data.scaling import Scaling
-from kfac_ref.estimators import evidence
+from kfac_ref.estimators import evidence, uncertainty
 from kfac_ref.estimators.architectures import network_of
 from kfac_ref.estimators.cases import Cases, outputs, scaling_of, taken
 from kfac_ref.estimators.few import FEW, ExactOfFew
 from kfac_ref.optimizer import KFAC, Batch, Diverged, Record, State, refreshed
+from kfac_ref.posterior import Outputs, Posterior
 from kfac_ref.settings import INVERSES, preset
 from kfac_ref.training.networks import SUITED
 from kfac_ref.training.stopping import Patience, Plateau
@@ -58,6 +59,7 @@ class Estimator(BaseEstimator):
     _sound: State
     """The last from which h was found to be finite."""
     _kfac: KFAC
+    _posterior: Posterior | None
     loss_curve_: list[float]
     validation_scores_: list[float] | None
 
@@ -76,6 +78,7 @@ class Estimator(BaseEstimator):
         "damping": [Interval(Real, 0, None, closed="neither")],
         "standardize": ["boolean"],
         "settings": [dict, None],
+        "posterior": ["boolean"],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -98,6 +101,7 @@ class Estimator(BaseEstimator):
         damping: float = 0.01,
         standardize: bool = True,
         settings: dict[str, Any] | None = None,
+        posterior: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = False,
@@ -116,6 +120,7 @@ class Estimator(BaseEstimator):
         self.damping = damping
         self.standardize = standardize
         self.settings = settings
+        self.posterior = posterior
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -202,6 +207,11 @@ class Estimator(BaseEstimator):
             self._state = refreshed(replace(self._state, delta=None, factors=None))
         del self._sound
         self._publish(cases.total)
+        self._posterior = None
+        if self.posterior and not once:
+            with self._full_speed():
+                s = self._state
+                self._posterior = uncertainty.around(network, s.averaged, cases, s.seed, self.alpha_)
         return self
 
     def _require_same(self, network: Network) -> None:
@@ -352,6 +362,18 @@ class Estimator(BaseEstimator):
         check_is_fitted(self)
         W = self._state.averaged
         return self._pass(self._like(self._checked(X, reset=False), W[0], method))
+
+    def _uncertain_outputs(self, X: Any, method: str, argument: str) -> Outputs:
+        """The same with their covariance. ValueError if the fit made no posterior."""
+        check_is_fitted(self)
+        if self._posterior is None:
+            raise ValueError(
+                f"{method}({argument}=True) needs the posterior, which {type(self).__name__}(posterior=True) makes at "
+                "the end of fit; partial_fit makes none"
+            )
+        X = self._like(self._checked(X, reset=False), self._state.averaged[0], method)
+        with self._full_speed():
+            return uncertainty.outputs(self._posterior, X, self._inputs)
 
     def _pass(self, X: Any) -> arrays.Array:
         with self._full_speed():

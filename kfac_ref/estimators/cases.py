@@ -42,11 +42,12 @@ def standardised(X: Any, scaling: Scaling) -> Array:
 def outputs(network: Network, parameters: Parameters, X: Any, scaling: Scaling) -> Array:
     """z (N, d_ℓ) for inputs X (N, d_0) as the user gives them, some cases at a time."""
     xp = namespace(parameters[0])
-    parts = [forward(network, parameters, standardised(X[rows, :], scaling)).z for rows in _rows_at_once(X.shape[0])]
+    parts = [forward(network, parameters, standardised(X[rows, :], scaling)).z for rows in rows_at_once(X.shape[0])]
     return xp.concat(parts)
 
 
-def _rows_at_once(cases: int) -> Iterator[slice]:
+def rows_at_once(cases: int) -> Iterator[slice]:
+    """Some of so many cases after the other."""
     for start in range(0, cases, EVALUATED):
         yield slice(start, min(start + EVALUATED, cases))
 

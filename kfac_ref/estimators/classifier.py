@@ -17,6 +17,7 @@ from autodiff.arrays import Array, from_numpy, is_numpy, namespace, to_numpy
 from kfac_ref.data.scaling import Scaling
 from kfac_ref.estimators.base import COLUMN, Estimator
 from kfac_ref.estimators.cases import Cases
+from kfac_ref.posterior import Outputs, probit
 
 
 class KFACClassifier(ClassifierMixin, Estimator):
@@ -62,6 +63,10 @@ class KFACClassifier(ClassifierMixin, Estimator):
         Whether inputs are brought to mean 0 and variance 1 before, and predictions back after.
     settings : dict, optional
         Other constants of Algorithm 2, by their names in `kfac_ref.Settings`.
+    posterior : bool
+        Whether a Gaussian posterior of the parameters is made at the end of `fit` (Laplace's approximation with the
+        Kronecker factors of at most 5000 cases, prior precision by the evidence), for
+        `predict_proba(X, posterior=True)`.
     warm_start : bool
         Whether `fit` goes on where the last one ended.
     random_state : int, RandomState or None
@@ -110,6 +115,7 @@ class KFACClassifier(ClassifierMixin, Estimator):
         damping: float = 0.01,
         standardize: bool = True,
         settings: dict[str, Any] | None = None,
+        posterior: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = False,
@@ -129,6 +135,7 @@ class KFACClassifier(ClassifierMixin, Estimator):
             damping=damping,
             standardize=standardize,
             settings=settings,
+            posterior=posterior,
             warm_start=warm_start,
             random_state=random_state,
             verbose=verbose,
@@ -237,9 +244,18 @@ class KFACClassifier(ClassifierMixin, Estimator):
             raise ValueError(f"y has the classes {sorted(unknown)}, which are not among those of the first fit")
         return (index[:, None] == np.arange(max(len(self._known), 2))).astype(np.float64)
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any, posterior: bool = False) -> Array:
         """The probabilities of the classes (N, classes), in the order of `classes_`; of each label for itself where y
-        had several."""
+        had several.
+
+        With `posterior` they are averaged over the parameters' posterior, by MacKay's probit approximation. ValueError
+        if the fit made none.
+        """
+        if posterior:
+            known = slice(len(self._known))
+            z, covariance = self._uncertain_outputs(X, "predict_proba", "posterior")
+            assert self._posterior is not None
+            return probit(self._posterior, Outputs(z[:, known], covariance[:, known, known]))
         z = self._outputs(X, "predict_proba")
         # a lone class has a second output beside it, which is nobody's
         return self._kfac.network.likelihood.mean(z[:, : len(self._known)])

@@ -54,6 +54,10 @@ class KFACRegressor(RegressorMixin, Estimator):
         Whether inputs and targets are brought to mean 0 and variance 1 before, and predictions back after.
     settings : dict, optional
         Other constants of Algorithm 2, by their names in `kfac_ref.Settings`.
+    posterior : bool
+        Whether a Gaussian posterior of the parameters is made at the end of `fit` (Laplace's approximation with the
+        Kronecker factors of at most 5000 cases, prior precision and noise by the evidence), for
+        `predict(X, return_std=True)`.
     warm_start : bool
         Whether `fit` goes on where the last one ended.
     random_state : int, RandomState or None
@@ -120,10 +124,20 @@ class KFACRegressor(RegressorMixin, Estimator):
             self._outcomes = Scaling.of(Y, weights) if self.standardize else Scaling.none(Y.shape[1], Y)
         return self._train(network, Cases.of(X, self._outcomes.apply(Y), self._inputs, weights), once=once)
 
-    def predict(self, X: Any) -> Array:
-        """The expected targets, (N,) or (N, targets)."""
-        z = self._outputs(X, "predict")
-        y = self._outcomes.undo(z)
+    def predict(self, X: Any, return_std: bool = False) -> Array | tuple[Array, Array]:
+        """The expected targets, (N,) or (N, targets); with `return_std` also the targets' standard deviations.
+
+        These are of the noise and of the parameters' posterior. ValueError if the fit made none.
+        """
+        if not return_std:
+            z = self._outputs(X, "predict")
+            return self._shaped(self._outcomes.undo(z))
+        found = self._uncertain_outputs(X, "predict", "return_std")
+        assert self._posterior is not None
+        deviation = namespace(found.z).sqrt(found.variance + self._posterior.noise_variance)
+        return self._shaped(self._outcomes.undo(found.z)), self._shaped(deviation * self._outcomes.scale)
+
+    def _shaped(self, y: Array) -> Array:
         return namespace(y).reshape(y, (-1,)) if self._one_target else y
 
     def __sklearn_tags__(self) -> Any:

@@ -39,6 +39,7 @@ def test_an_environment_without_the_library_fails(capfd: pytest.CaptureFixture[s
 def test_every_example_is_run_and_short() -> None:
     listed = {example for examples in peers.EXAMPLES.values() for example in examples}
     common = {"__init__", "cases", "influence_cases", "torch_network", "torch_shared", "jax_network", "jax_shared"}
+    common |= {"posterior_cases", "posterior_torch"}
     there = {path.stem for path in FOLDER.glob("*.py")} - common
     assert there == listed
     for path in FOLDER.glob("*.py"):

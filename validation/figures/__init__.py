@@ -33,6 +33,7 @@ FIGURES = {
     "invariance": "invariance",
     "kfc": "kfc",
     "natural-gradient": "natural_gradient",
+    "posterior": "posterior",
     "recurrent": "recurrent",
     "recurrent-blocks": "recurrent_blocks",
     "variants": "variants",

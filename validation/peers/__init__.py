@@ -13,14 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {
     "torch": (
         *("curvlinops_kfac", "curvlinops_inverse", "curvlinops_ggn", "backpack_kfac"),
-        *("curvlinops_shared", "backpack_shared", "nngeometry_shared", "kronfluence_scores"),
+        *("curvlinops_shared", "backpack_shared", "nngeometry_shared", "kronfluence_scores", "laplace_posterior"),
     ),
     "jax": ("kfac_jax_factors", "kfac_jax_inverse", "kfac_jax_shared"),
 }
 """The examples of this folder by what they need."""
 PACKAGES = {
     "torch": "torch==2.13.0 curvlinops-for-pytorch==3.0.1 backpack-for-pytorch==1.7.1 nngeometry==0.4 "
-    "kronfluence==1.0.1",
+    "kronfluence==1.0.1 laplace-torch==0.3",
     "jax": "jax==0.9.1 jaxlib==0.9.1 kfac-jax==0.0.8",
 }
 """What was run."""

@@ -31,7 +31,7 @@ WITH_REASON = (
     ("name", "parameters"),
     [
         ("KFACClassifier", {"max_iter": 20}),
-        ("KFACRegressor", {"max_iter": 20}),
+        ("KFACRegressor", {"max_iter": 20, "posterior": True}),
         ("KFACAutoencoder", {"max_iter": 20, "hidden_layer_sizes": [8, 2]}),
     ],
 )
