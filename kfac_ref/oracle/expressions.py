@@ -15,6 +15,8 @@ DEAREST = 4.5
 """The cost of the most far-fetched expression that counts as a name."""
 USUAL_DECAYS = (0.95, 0.9, 0.99, 0.5, 0.999, 0.75, 0.8, 0.7, 0.6, 0.98, 0.97, 0.96, 0.995, 0.85, 0.1, 0.2, 0.25, 0.3)
 MOST_UPDATES = 500
+MOST_PARTS = 64
+"""Of micro-batches or processes, the most whose number names a scale."""
 HINTED = 2.0
 """What a scale gains where another quantity makes it likely."""
 
@@ -227,6 +229,10 @@ def _generate(symbols: Symbols) -> Iterator[Expression]:
                         for place, n in places if not name else ():
                             for t in (1, -1, 2, -2):
                                 yield from _with_root(powers | {place: t}, value * n**t, symbols.likelihood)
+    for p in range(3, MOST_PARTS + 1):
+        # of a sum over micro-batches, or over processes, that should be a mean
+        yield Expression(f"{p}", float(p), 3.4)
+        yield Expression(f"1/{p}", 1 / p, 3.6)
     if N > 2:
         yield Expression("N/(N-1)", N / (N - 1), 2.0)
         yield Expression("N-1", N - 1, 2.5)

@@ -201,7 +201,7 @@ class _Search:
             margin,
             self.told,
         )
-        if sampled is None:
+        if sampled is None or any(self._too_regular(name, sampled.samples) for name in names):
             return {}
         notes = ("random signs on the root of F_R (curvature propagation)",) if signs else ()
         shared = [self.sharing if self.references.locations(self.theirs[name][0]) > 1 else None for name in names]
@@ -211,6 +211,17 @@ class _Search:
             name: sampled_explanation(sampled, k, notes=notes, sharing=shared[k], place=places[k])
             for k, name in enumerate(names)
         }
+
+    def _too_regular(self, name: str, samples: int) -> bool:
+        """Whether a matrix has more rank than so many samples a case can give it."""
+        layer, M = self.theirs[name]
+        terms = self.references.cases * samples
+        if self.sharing != "reduce":
+            terms *= self.references.locations(layer)
+        if len(M) <= terms:
+            return False
+        values = np.linalg.eigvalsh(M.astype(np.float64))
+        return int(np.sum(values > 100 * self.rounding * values[-1])) > terms
 
 
 def sampled_explanation(sampled: monte_carlo.Sampled, k: int, **attributes: Any) -> Explanation:

@@ -122,7 +122,9 @@ class Explanation:
     def scale_words(self) -> str:
         """The scale, in words."""
         if self.expression is not None:
-            return f"x {self.expression}"
+            parts = self.expression.lstrip("-").removeprefix("1/")
+            several = parts.isdigit() and int(parts) > 2 and parts not in ("4", "8")
+            return f"x {self.expression}" + f" (of {parts} micro-batches or processes?)" * several
         close = f" (nearest: {self.nearest})" if self.nearest else ""
         error = f" +- {abs(self.scale or 0) * self.scale_error:.2g}" if self.scale_error else ""
         return f"x {self.scale:.6g}{error}{close}"

@@ -11,6 +11,7 @@ from autodiff.arrays import namespace, read_scalars
 from autodiff.network import Network, Parameters
 from autodiff.objective import loss_and_gradient
 from kfac_ref.batch import Batch
+from kfac_ref.machine.processes import ALONE
 from kfac_ref.optimizer import Diverged
 from kfac_ref.settings import CommonSettings, constant, require
 
@@ -56,6 +57,7 @@ class Adam:
     def __init__(self, network: Network, settings: AdamSettings | None = None) -> None:
         self.network = network
         self.settings = AdamSettings() if settings is None else settings
+        self.processes = ALONE
 
     def init(self, parameters: Parameters, seed: int = 0) -> AdamState:
         """The state before the first iteration."""

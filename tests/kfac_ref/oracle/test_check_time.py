@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autodiff import Network
-from kfac_ref.oracle import Case, check
+from kfac_ref.oracle import CapturedCase, CapturedLayer, Case, check
 from tests.conftest import random_parameters
 
 
@@ -59,3 +59,34 @@ def test_a_check_that_explains_nothing_takes_less_than_5_seconds_too(rng):
     took, found = seconds({name: M @ M.T for name, M in other.items()}, case)
     assert took < 5
     assert {v["verdict"] for v in found.values()} == {"no-match"}
+
+
+def captured_layers(rng) -> tuple[CapturedCase, dict[str, np.ndarray]]:
+    """20 captured layers of 4970 weights each, half of them at 16 locations; factors of sampled targets, G a sum."""
+    N, C = 64, 10
+    z = rng.standard_normal((N, C))
+    mean = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    y = np.eye(C)[(mean.cumsum(1) < rng.random((N, 1))).sum(1).clip(max=C - 1)]
+    theirs, layers = {}, []
+    for i in range(1, 21):
+        T = 16 if i % 2 else 1
+        a, J = rng.standard_normal((N, T, 70)) + 0.2, rng.standard_normal((C, N, T, 70))
+        rows = np.concatenate([a, np.ones((N, T, 1))], axis=2).reshape(N * T, -1)
+        g = np.einsum("nc,cntd->ntd", mean - y, J).reshape(N * T, -1)
+        theirs |= {f"A_{i}": rows.T @ rows / (N * T), f"G_{i}": g.T @ g}
+        layers.append(CapturedLayer(a, J))
+    return CapturedCase("categorical", z, y[rng.permutation(N)], layers, lam=0.1), theirs
+
+
+def test_a_check_of_twenty_captured_layers_takes_less_than_20_seconds(rng):
+    case, theirs = captured_layers(rng)
+    took, found = seconds(theirs, case)
+    assert took < 20
+    for name, v in found.items():
+        sharing = "expand" if int(name[2:]) % 2 else None
+        assert v["sharing"] == sharing and v["scale"] == pytest.approx(1 if name[0] == "A" else 64), (name, v)
+    noise = {name: rng.standard_normal(M.shape) for name, M in theirs.items()}
+    other = {name: M * (1 + 1e-3 * (noise[name] + noise[name].T)) for name, M in theirs.items()}
+    took, found = seconds(other, case)
+    assert took < 20
+    assert all(v["verdict"] == "no-match" for v in found.values())

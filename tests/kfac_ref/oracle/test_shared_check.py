@@ -244,3 +244,26 @@ def test_numbers_that_nothing_explains():
                 theirs[f"{name}_{i}"] = M + size * (noise + noise.T) / 2
         for name, v in check(theirs, case).as_dict()["quantities"].items():
             assert v["verdict"] == "no-match" or len(theirs[name]) < 3, (name, v["convention"])
+
+
+def test_more_rank_than_samples_give_is_no_estimate():
+    """Wishart matrices offered as G: of more rank than one sample a case can have."""
+    rng = np.random.default_rng(0)
+    N, d = 20, 30
+    layers = [CapturedLayer(rng.standard_normal((N, 4, 3)), rng.standard_normal((3, N, 4, d))) for _ in range(3)]
+    case = CapturedCase("gaussian", rng.standard_normal((N, 3)), rng.standard_normal((N, 3)), layers)
+    theirs = {}
+    for i in (1, 2, 3):
+        x = rng.standard_normal((100, d))
+        theirs[f"G_{i}"] = x.T @ x / 100 * np.trace(shared_numbers.factors(case, i, "reduce")[1]) / d
+    for v in check(theirs, case).as_dict()["quantities"].values():
+        assert v["fisher"] != "monte-carlo" or v["samples"] * N >= d
+
+
+@pytest.mark.parametrize("p", [13, 17, 29])
+def test_sums_over_processes_that_should_be_means(p):
+    case = captured(np.random.default_rng(21), N=23)
+    theirs = {f"G_{i}": p * shared_numbers.factors(case, i, "expand")[1] for i in (1, 2, 3)}
+    for name, v in check(theirs, case).as_dict()["quantities"].items():
+        assert v["verdict"] == "match-under" and v["expression"] == str(p), name
+        assert f"of {p} micro-batches or processes" in v["convention"]
