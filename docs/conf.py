@@ -46,6 +46,7 @@ sphinx_gallery_conf = {
     "filename_pattern": "/(?!(?:" + "|".join(_absent or ["-"]) + r")\.py)[^/]*\.py$",
     "write_computation_times": False,
     "show_memory": False,
+    "show_signature": False,
     "download_all_examples": False,
     "plot_gallery": True,
     "abort_on_example_error": True,
@@ -63,6 +64,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+html_sidebars = {page: [] for page in ("index", "explanation", "generated/paper", "generated/gallery/*")}
 html_show_sourcelink = False
 
 # the same version of KaTeX as the scripts in sphinxcontrib-katex

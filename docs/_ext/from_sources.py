@@ -61,7 +61,7 @@ def written(path: Path, text: str) -> None:
 
 
 def relinked(text: str, page: Path) -> str:
-    """Links and pictures relative to the root, as `page` needs them; links to results and examples go to their pages."""
+    """Links and pictures relative to the root, as `page` needs them; those to results and examples to pages."""
 
     def link(found: re.Match[str]) -> str:
         bang, label, target = found.groups()
@@ -107,6 +107,8 @@ def sections(text: str) -> dict[str, str]:
 
 def readme() -> None:
     found = sections((ROOT / "README.md").read_text(encoding="utf-8"))
+    if absent := {heading for headings in SECTIONS.values() for heading in headings} - set(found):
+        raise ValueError(f"README.md has no sections {sorted(absent)}, of which pages are made")
     for name, headings in SECTIONS.items():
         page = OUT / "readme" / f"{name}.md"
         texts = [f"# {heading}\n{found[heading].replace(chr(10) + '### ', chr(10) + '## ')}" for heading in headings]
@@ -128,7 +130,11 @@ def targets() -> set[str]:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
                 names.add(f"{page.stem}.{node.name}")
                 for inner in getattr(node, "body", []):
-                    if isinstance(node, ast.ClassDef) and isinstance(inner, ast.FunctionDef) and ast.get_docstring(inner):
+                    if (
+                        isinstance(node, ast.ClassDef)
+                        and isinstance(inner, ast.FunctionDef)
+                        and ast.get_docstring(inner)
+                    ):
                         names.add(f"{page.stem}.{node.name}.{inner.name}")
     return names
 
@@ -145,9 +151,9 @@ def paper() -> None:
             short = f"{test[1].rsplit('/', 1)[1]}::{test[2]}"
             return f"[`{short}`](/generated/{test[1]}.md#{test[2].replace('_', '-').lower()})"
         if name in known:
-            return f"{{py:obj}}`{name}`"
+            return f"{{py:obj}}`{'.'.join(name.split('.')[-2:])} <{name}>`"
         if (parent := name.rpartition(".")[0]) in known:
-            return f"{{py:obj}}`{name} <{parent}>`"
+            return f"{{py:obj}}`{'.'.join(name.split('.')[-2:])} <{parent}>`"
         return found[0]
 
     text = re.sub(r"`([^`\n]+)`", link, text)
@@ -175,7 +181,9 @@ def results() -> None:
             rest = text[1] if text[0].startswith("# ") else "\n".join(text)
             least = min((len(level) for level in re.findall(r"^(#+) ", rest, re.M)), default=2)
             rest = re.sub(r"^#+(?= )", lambda m, least=least: "#" * (len(m[0]) - least + 2), rest, flags=re.M)
-            rest = re.sub(r"(!?)\[([^\]]*)\]\(([^):]+)\)", lambda m: f"{m[1]}[{m[2]}]({up}/{m[3]})" if m[1] else m[2], rest)
+            rest = re.sub(
+                r"(!?)\[([^\]]*)\]\(([^):]+)\)", lambda m, up=up: f"{m[1]}[{m[2]}]({up}/{m[3]})" if m[1] else m[2], rest
+            )
             body.append(rest)
         for file in sorted(folder.glob("*.txt")):
             body.append(f"## {file.name}\n\n```{{literalinclude}} {up}/{file.name}\n:language: text\n```\n")
@@ -220,7 +228,7 @@ def reference() -> None:
             lines = []
             for item in public:
                 home = getattr(getattr(module, item), "__module__", None)
-                lines.append(f"* :py:obj:`{home}.{item}`" if home else f"* `{item}`")
+                lines.append(f"* :py:obj:`{item} <{home}.{item}>`" if home else f"* `{item}`")
             body = f".. automodule:: {name}\n   :no-members:\n\n" + "\n".join(lines)
         else:
             body = f".. automodule:: {name}\n   :members:"

@@ -30,8 +30,8 @@ for lambda0 in (0.01, 1.0, 10.0, 150.0, 1000.0):
     print(f"λ₀ = {lambda0:6g}: h after 40 iterations {h[-1]:.3f}, λ {lam[-1]:.3g}")
 
 # %%
-# On the left the objective, on the right λ, which is changed every five iterations. All cases are in each batch here, so
-# that the quadratic model can be trusted far, and the smaller λ₀ is the better; that is not so with small mini-batches.
+# On the left the objective, on the right λ, which is changed every five iterations. Here, with all cases in each batch,
+# the smaller λ₀ is the better.
 axes[0].set(xlabel="iteration", ylabel="h")
 axes[0].legend(frameon=False)
 axes[1].set(xlabel="iteration", ylabel="λ")

@@ -3,7 +3,8 @@ The Fisher and three approximations
 ===================================
 
 Of a network as small as this the Fisher F is a matrix one can look at. K-FAC's F̃ takes each block for a Kronecker
-product of two small factors (§3); F̆ keeps the blocks of the diagonal (§4.2), and F̂ has a block-tridiagonal inverse (§4.3).
+product of two small factors (§3); F̆ keeps the blocks of the diagonal (§4.2), and F̂ has a block-tridiagonal inverse
+(§4.3).
 """
 
 # %%
@@ -25,8 +26,8 @@ for _ in range(20):
     state, _ = kfac.step(state, Batch(X, Y))
 
 # %%
-# F itself, and the factors Ā and G, with the expectation over the model's targets taken exactly. Damping, which makes all
-# of them invertible, is in the factors.
+# F itself, and the factors Ā and G, with the expectation over the model's targets taken exactly. Damping, which makes
+# all of them invertible, is in the factors.
 forward_pass = ForwardPass(network, state.parameters, X)
 F = fisher.dense(forward_pass)
 damped = damping.damp(factors.exact(forward_pass), 0.01)

@@ -2,8 +2,8 @@
 What re-scaling does
 ====================
 
-The direction that the approximate Fisher gives is multiplied by α, at which the quadratic model with the exact Fisher is
-least (§6.4). Without it one has to hope that the approximation has the right size.
+The direction that the approximate Fisher gives is multiplied by α, at which the quadratic model with the exact Fisher
+is least (§6.4). Without it one has to hope that the approximation has the right size.
 """
 
 # %%
