@@ -10,12 +10,15 @@ import importlib
 import os
 import pkgutil
 import re
+import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "generated"
@@ -41,7 +44,7 @@ RESULTS = {
     "fashion16": "The first run",
     "influence": "Influence",
     "kfc": "Convolutional networks",
-    "peers": "Twelve conventions: what the check finds of other libraries",
+    "peers": "What the check finds of other libraries",
     "policy": "Policies",
     "posterior": "Posteriors",
     "processes": "Many processes",
@@ -126,7 +129,11 @@ def targets() -> set[str]:
             continue
         module = importlib.import_module(page.stem)
         tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-        for node in tree.body:
+        for node, below in zip(tree.body, [*tree.body[1:], None], strict=True):
+            said = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if said and isinstance(node, (ast.Assign, ast.AnnAssign)):
+                target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+                names.add(f"{page.stem}.{ast.unparse(target)}")
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
                 names.add(f"{page.stem}.{node.name}")
                 for inner in getattr(node, "body", []):
@@ -150,10 +157,12 @@ def paper() -> None:
             tests.setdefault(test[1], []).append(test[2])
             short = f"{test[1].rsplit('/', 1)[1]}::{test[2]}"
             return f"[`{short}`](/generated/{test[1]}.md#{test[2].replace('_', '-').lower()})"
-        if name in known:
-            return f"{{py:obj}}`{'.'.join(name.split('.')[-2:])} <{name}>`"
-        if (parent := name.rpartition(".")[0]) in known:
-            return f"{{py:obj}}`{'.'.join(name.split('.')[-2:])} <{parent}>`"
+        module, _, last = name.rpartition(".")
+        imported = getattr(sys.modules.get(module), last, None)
+        short = ".".join(name.split(".")[-2:])
+        for home in (name, f"{getattr(imported, '__module__', '')}.{last}", module):
+            if home in known:
+                return f"{{py:obj}}`{short} <{home}>`"
         return found[0]
 
     text = re.sub(r"`([^`\n]+)`", link, text)
@@ -185,10 +194,10 @@ def results() -> None:
                 r"(!?)\[([^\]]*)\]\(([^):]+)\)", lambda m, up=up: f"{m[1]}[{m[2]}]({up}/{m[3]})" if m[1] else m[2], rest
             )
             body.append(rest)
+        else:
+            body += [f"![{file.stem}]({up}/{file.name})\n" for file in sorted(folder.glob("*.png"))]
         for file in sorted(folder.glob("*.txt")):
             body.append(f"## {file.name}\n\n```{{literalinclude}} {up}/{file.name}\n:language: text\n```\n")
-        if not mds:
-            body += [f"![{file.stem}]({up}/{file.name})\n" for file in sorted(folder.glob("*.png"))]
         written(page, "\n".join(body))
     pairs = []
     for kind in ("block-diagonal", "block-tridiagonal"):

@@ -1,0 +1,74 @@
+"""Pages of the site that have their source elsewhere: the paper's, with links from equations to code and tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+
+from tests.docs.examples import FOLDER
+from tests.test_paper import COMPUTED, rows
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    spec = importlib.util.spec_from_file_location("from_sources", FOLDER.parent / "_ext" / "from_sources.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.OUT = tmp_path_factory.mktemp("docs") / "generated"
+    module.reference()
+    module.readme()
+    module.paper()
+    module.results()
+    return module
+
+
+def test_every_equation_has_links_to_its_code_and_its_tests(site):
+    """One click to the reference, whose next leads to the code; one to the text of the test."""
+    linked = 0
+    for _, header, cells in rows((site.OUT / "paper.md").read_text(encoding="utf-8")):
+        if header != COMPUTED:
+            continue
+        _, what, computed, checked = cells
+        for name in re.findall(r"(?<!})`((?:autodiff|kfac_ref)\.[\w.]+)`", computed):
+            assert name.rpartition(".")[2].isupper(), f"{what}: {name} has no link"  # a constant without a docstring
+        for page, test in re.findall(r"\]\(/generated/(tests/[^)]*)\.md#([\w-]+)\)", checked):
+            text = (site.OUT / f"{page}.md").read_text(encoding="utf-8")
+            assert test in [h.replace("_", "-").lower() for h in re.findall(r"^## (\w+)$", text, re.M)]
+        linked += "{py:obj}" in computed and "](/generated/tests/" in checked
+    assert linked > 150
+
+
+def test_links_of_the_readme_s_pages_lead_somewhere(site):
+    for page in (site.OUT / "readme").glob("*.md"):
+        for bang, target in re.findall(r"(!?)\[[^\]]*\]\(([^)\s#]+)\)", page.read_text(encoding="utf-8")):
+            if bang:
+                assert (page.parent / target).exists(), target
+            elif target.startswith("/generated/gallery/"):
+                assert (FOLDER / target.rsplit("/", 1)[1]).with_suffix(".py").is_file(), target
+            elif target.startswith("/generated/"):
+                assert (site.OUT / target.removeprefix("/generated/")).is_file(), target
+
+
+@pytest.mark.parametrize(
+    ("docstring", "text"),
+    [
+        ("X (N, *input), |k| < T, W_", r"X (N, \*input), \|k\| < T, W\_"),
+        ("`a*b|c`s and ``x_``", r"`a*b|c`\ s and ``x_``"),
+        ("* a list\n* of two", "* a list\n* of two"),
+    ],
+)
+def test_docstrings_are_text_and_not_markup(site, docstring, text):
+    assert site.escaped(docstring) == text
+
+
+def test_every_public_name_has_a_docstring(site):
+    for page in (site.OUT / "api").glob("*.rst"):
+        if page.stem == "index":
+            continue
+        module = importlib.import_module(page.stem)
+        for name in getattr(module, "__all__", []):
+            thing = getattr(module, name)
+            if callable(thing):
+                assert thing.__doc__ and not thing.__doc__.startswith(f"{name}("), f"{page.stem}.{name}"
