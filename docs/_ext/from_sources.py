@@ -37,6 +37,9 @@ SECTIONS = {
 }
 """Page: the README's sections that it is made of."""
 
+TITLES = {"Evidence": "The commands that print it", "Speed": "The commands that measure speed"}
+"""Sections that have another title on the site."""
+
 RESULTS = {
     "report": "The report",
     "speed": "Benchmark and race",
@@ -114,7 +117,10 @@ def readme() -> None:
         raise ValueError(f"README.md has no sections {sorted(absent)}, of which pages are made")
     for name, headings in SECTIONS.items():
         page = OUT / "readme" / f"{name}.md"
-        texts = [f"# {heading}\n{found[heading].replace(chr(10) + '### ', chr(10) + '## ')}" for heading in headings]
+        texts = [
+            f"# {TITLES.get(heading, heading)}\n{found[heading].replace(chr(10) + '### ', chr(10) + '## ')}"
+            for heading in headings
+        ]
         written(page, relinked(fenced("\n".join(texts)), page))
 
 
