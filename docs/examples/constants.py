@@ -7,8 +7,8 @@ The constants, and what λ₀ does
 """
 
 # %%
-# A classifier of 1000 small images, from the same start with five λ₀: on the left the objective, on the right λ, which is
-# changed every five iterations. Here, with all cases in each batch, the smaller λ₀ is the better.
+# A classifier of 1000 small images, from the same start with five λ₀: on the left the objective, on the right λ, which
+# is changed every five iterations. Here, with all cases in each batch, the smaller λ₀ is the better.
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -30,6 +30,6 @@ for lambda0 in (0.01, 1.0, 10.0, 150.0, 1000.0):
     axes[1].semilogy(lam)
     print(f"λ₀ = {lambda0:6g}: h after 40 iterations {h[-1]:.3f}, λ {lam[-1]:.3g}")
 axes[0].set(xlabel="iteration", ylabel="h")
-axes[0].legend(frameon=False)
+fig.legend(loc="outside right upper", frameon=False)
 axes[1].set(xlabel="iteration", ylabel="λ")
 plt.show()

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from kfac_ref.command import cli
 from tests.docs.examples import FOLDER
 from tests.test_paper import COMPUTED, rows
 
@@ -72,3 +73,14 @@ def test_every_public_name_has_a_docstring(site):
             thing = getattr(module, name)
             if callable(thing):
                 assert thing.__doc__ and not thing.__doc__.startswith(f"{name}("), f"{page.stem}.{name}"
+
+
+@pytest.mark.parametrize("page", ["index.md"])
+def test_commands_of_the_site_s_own_pages_exist(page):
+    commands = re.findall(
+        r"^kfac-ref (.*)$|&& kfac-ref (.*)$", (FOLDER.parent / page).read_text(encoding="utf-8"), re.M
+    )
+    assert len(commands) == 2
+    for line in map("".join, commands):
+        options, rest = cli._parser().parse_known_args(line.split())
+        assert not rest and options.command
