@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
-
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "posterior.py"
+from tests.docs.examples import run
 
 
 def test_the_example(capsys):
-    source = EXAMPLE.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 60
-    before = matplotlib.get_backend()
-    matplotlib.use("agg")
-    try:
-        exec(compile(source, str(EXAMPLE), "exec"), {})
-        (ax,) = plt.gcf().axes
-        assert len(ax.lines) == 12
-    finally:
-        plt.close("all")
-        matplotlib.use(before)
+    (ax,) = run("posterior").axes
+    assert len(ax.lines) == 12
     printed = capsys.readouterr().out
     noise, inside, outside = (
         float(re.search(x, printed)[1]) for x in (r"noise (\S+),", r": (\S+) among", r", (\S+) far")
