@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kfac_ref.oracle import (
     hook_slips,
     preconditioned_checks,
     sampled_factors,
+    sharing_checks,
     whole_checks,
 )
 from kfac_ref.oracle.captured import AnyCase, load_case
@@ -26,20 +27,13 @@ from kfac_ref.oracle.choose import choose, undecided
 from kfac_ref.oracle.formulas import explain
 from kfac_ref.oracle.layouts import Arrangement
 from kfac_ref.oracle.numbering import numbering
-from kfac_ref.oracle.references import SHARINGS, References
+from kfac_ref.oracle.references import References
 from kfac_ref.oracle.summary import summarise
 from kfac_ref.oracle.theirs import kind_of, read_theirs
 from kfac_ref.oracle.verdict import Explanation, Report, Verdict
 from kfac_ref.oracle.whole_checks import Joint
 
 Explanations = dict[str, list[Explanation]]
-NEARER = 1.5
-"""How many times farther than from the expectations of another kind of factors estimates may be from their own."""
-MIXED = 1.0
-"""How far-fetched it is that A and G of a layer are factors of two kinds."""
-FARTHER = 20.0
-"""How many times farther than the closest explanation an estimate may be from its expectation: what is near to a matrix
-in one layout is no estimate in another."""
 
 
 def check(theirs: str | Path | Mapping[str, Any], case: AnyCase | str | Path) -> Report:
@@ -124,44 +118,29 @@ class _Check:
             self.found[name] = factor_checks.explain_G(x, layer, self.references)
         self._choose("G", "G_bias")
         self._slips(separate)
-        self._of_one_kind()
+        kind_of_A = {layer: e.sharing for n, (layer, _) in self._of("A").items() if (e := self.chosen[n]) is not None}
+        kinds = {name: kind_of_A.get(layer) for name, (layer, _) in G.items()}
+        positions = self.references.network.likelihood.positions > 1
+        self.chosen |= sharing_checks.of_one_kind(self.found, self.chosen, kinds, positions)
         unexplained = {n: lx for n, lx in G.items() if self.chosen[n] is None}
         open_ = {n: (layer, x) for n, (layer, x) in unexplained.items() if len(x) == self.references.d(layer)}
         # one pass gives all G: where one of them is known to rounding, the others are not of sampled targets
         if any(n not in unexplained and len(x) > 1 for n, (_, x) in G.items()):
             return
         told = self._samples_by_A()
+        sharings = sharing_checks.likely_kinds([s for s in kind_of_A.values() if s], self.references)
         sampled = sampled_factors.explain_sampled(
-            open_, self.references, self._starts(open_), self._hints(), set(told.values()), self._sharings()
+            open_, self.references, self._starts(open_), self._hints(), set(told.values()), sharings
         )
         if not sampled:
             sampled = sampled_factors.explain_behind(open_, self.references, self._hints(), set(told.values()))
-        if not self._near_their_own(sampled):
+        if not sharing_checks.near_their_own(self.found, sampled):
             return
         self.chosen |= sampled
         if any(e.expression == "1/sqrt(S)" for e in sampled.values()):
             # a root of the number of samples on each factor
             named = {name: replace(e, expression="sqrt(S)") for name in told if (e := self.chosen[name]) is not None}
             self.chosen |= named
-
-    def _of_one_kind(self) -> None:
-        """Let G be of the kind of its layer's A where both fit: a scale of all layers, or that of a loss that is a mean
-        over positions, is likelier than a T that both factors carry, or neither does."""
-        positions = self.references.network.likelihood.positions > 1
-        A = {layer: e.sharing for name, (layer, _) in self._of("A").items() if (e := self.chosen[name]) is not None}
-        others: Explanations = {}
-        for name, (layer, _) in self._of("G", "G_bias").items():
-            e, kind = self.chosen[name], A.get(layer)
-            if e is None or None in (e.sharing, kind) or e.sharing == kind:
-                continue
-            same = [x for x in self.found[name] if x.fits and (x.sharing, x.fisher) == (kind, e.fisher)]
-            likely = [
-                x for x in same if x.expression and x.cost < e.cost + MIXED and (positions or "T" not in x.expression)
-            ]
-            others[name] = sorted(likely, key=lambda x: x.cost)[:1]
-        alike = all(others.values()) and len({x.expression for (x,) in others.values()}) == 1
-        if alike or positions:
-            self.chosen |= {name: x[0] for name, x in others.items() if x}
 
     def _slips(self, separate: bool) -> None:
         """Slips of place, order and cases, where nothing that is done on purpose explains a factor: of those large
@@ -178,43 +157,16 @@ class _Check:
             self._choose("A")
             self._choose("G", "G_bias")
 
-    def _near_their_own(self, sampled: Mapping[str, Explanation]) -> bool:
-        """Whether what are said to be estimates, of layers with T > 1, are nearer to their own expectations than to
-        those of another kind, and no nearer to a multiple of them than estimates are."""
-        shared = [name for name, e in sampled.items() if e.sharing is not None]
-        reduced = {name: self._distance(name, ("reduce",)) for name in shared}
-        others = {name: self._distance(name, ("expand", "kfc")) for name in shared}
-        own, other = (reduced, others) if any(sampled[n].sharing == "reduce" for n in shared) else (others, reduced)
-        own_size, other_size = (sum(d**2 for d in distances.values()) for distances in (own, other))
-        claimed = sum(sampled[name].residual ** 2 for name in shared)
-        return own_size <= NEARER**2 * other_size and claimed <= FARTHER**2 * own_size
-
-    def _distance(self, name: str, sharings: Collection[str]) -> float:
-        """How far a G is from a multiple of the exact G of one of these kinds."""
-        found = (e.residual for e in self.found[name] if e.fisher == "exact" and e.sharing in sharings)
-        return min(found, default=np.inf)
-
     def _mixed(self) -> None:
         """Say it where A and G of a layer are not of one kind, so that T is in both or in neither."""
         A = {layer: name for name, (layer, _) in self._of("A").items()}
         for G, (layer, _) in self._of("G").items():
             a, g = self.chosen.get(A.get(layer, "")), self.chosen.get(G)
-            note = _mixture(a.sharing, g.sharing) if a and g else None
+            note = sharing_checks.mixture(a.sharing, g.sharing) if a and g else None
             if a is None or g is None or note is None:
                 continue
             for name, e in ((A[layer], a), (G, g)):
                 self.chosen[name] = replace(e, notes=(*e.notes, note), expected=False)
-
-    def _sharings(self) -> list[str]:
-        """Which factors the G may be: of layers with shared weights what most A are comes first."""
-        if all(self.references.locations(i) == 1 for i in range(1, self.references.layers + 1)):
-            return ["expand"]
-        said = [e.sharing for name in self._of("A") if (e := self.chosen[name]) is not None and e.sharing]
-        known = sorted(SHARINGS, key=lambda s: (-said.count(s), SHARINGS[s]))
-        if said and self.references.network.likelihood.positions > 1:
-            # the same estimates but for T, which may be that of a loss that is a mean over positions
-            known.remove("kfc" if said.count("expand") >= said.count("kfc") else "expand")
-        return known
 
     def _starts(self, names: Mapping[str, tuple[int, np.ndarray]]) -> dict[str, float]:
         """By how much of the identity each G may have started, as the A of its layer did."""
@@ -365,17 +317,5 @@ class _Check:
                 if self.chosen[name] is None:
                     sampled = dense_checks.explain_sampled(x, layer or None, self.references)
                     nearest = min((e.residual for e in self.found[name]), default=np.inf)
-                    if sampled is not None and sampled.residual <= FARTHER * nearest:
+                    if sampled is not None and sampled.residual <= sharing_checks.FARTHER * nearest:
                         self.chosen[name] = sampled
-
-
-def _mixture(A: str | None, G: str | None) -> str | None:
-    """What is wrong with an A and a G of these kinds of factors; None where nothing is."""
-    if None in (A, G) or A == G:
-        return None
-    if (A, G) == ("kfc", "expand"):
-        return "A and G both carry T: their product is T times F's"
-    if (A, G) == ("expand", "kfc"):
-        return "neither A nor G carries T: their product is F's divided by T"
-    names = {"kfc": "KFC's", "expand": "KFAC-expand's", "reduce": "KFAC-reduce's"}
-    return f"of mixed kinds (A {names[str(A)]}, G {names[str(G)]})"

@@ -110,32 +110,15 @@ def _of_targets(
 ) -> Iterator[Rows]:
     """𝒟 = Kᵀ𝒟z for each choice of targets; K (C, N, d), or (C, N, T, d), the derivatives of the outputs."""
     shared = K if K.ndim == 4 else K[:, :, None]
-    for kind in references.kinds:
-        rows = derivatives(shared.reshape(*K.shape[:2], -1), kind, references)
-        if rows is not None:
-            # (R, N, T·d) as R·T rows
-            rows = rows.reshape(len(rows), K.shape[1], *shared.shape[2:]).swapaxes(1, 2)
-            rows = rows.reshape(-1, K.shape[1], K.shape[-1])
-            yield Rows(rows, place, FISHERS[kind], cost + dear(kind), sharing=sharing)
-
-
-def derivatives(K: np.ndarray, kind: str, references: References) -> np.ndarray | None:
-    """(R, N, d): Kᵀ𝒟z with given targets, R = 1; or in exact expectation Kᵀb for the columns b of a root of F_R. None
-    where they would be too many."""
-    likelihood, z = references.network.likelihood, references.z
-    if K.size > LARGEST:
-        return None
-    targets = references.targets(kind)
-    if targets is not None:
-        return np.einsum("nc,cnd->nd", likelihood.derivative(z, targets), K)[None]
-    C = K.shape[0]
-    roots = likelihood.fisher_root_product(z, np.broadcast_to(np.eye(C)[:, None, :], (C, *z.shape)))
-    return np.matmul(np.transpose(roots, (1, 0, 2)), np.transpose(K, (1, 0, 2))).transpose(1, 0, 2)
+    for kind in references.kinds if K.size <= LARGEST else ():
+        # (R, N, T, d) as R·T rows
+        rows = references.pulled(shared, kind).swapaxes(1, 2).reshape(-1, K.shape[1], K.shape[-1])
+        yield Rows(rows, place, FISHERS[kind], cost + dear(kind), sharing=sharing)
 
 
 def inputs(references: References, layer: int, sharing: str | None = None) -> np.ndarray:
     """ā_{i−1}, (1, N, d_{i−1}+1); of T locations (T, N, p) over √T, or of the kind reduce their mean (1, N, p)."""
-    rows = references.rows(layer) * _roots(references)[:, None, None]
+    rows = references.rows(layer) * references.root_weights[:, None, None]
     rows = rows.mean(axis=1, keepdims=True) if sharing == "reduce" else rows / np.sqrt(rows.shape[1])
     return rows.swapaxes(0, 1)
 
@@ -148,7 +131,7 @@ def preactivations(references: References, layer: int) -> np.ndarray:
 def activities(references: References, layer: int) -> np.ndarray:
     """a_i = φ_i(s_i), (1, N, d_i); of the last layer its outputs z."""
     if layer == references.layers:
-        return (references.z * _roots(references)[:, None])[None]
+        return (references.z * references.root_weights[:, None])[None]
     return inputs(references, layer + 1)[..., :-1]
 
 
@@ -172,10 +155,5 @@ def _slopes(references: References, layer: int) -> np.ndarray:
 
 
 def _with_ones(values: np.ndarray, references: References) -> np.ndarray:
-    ones = np.broadcast_to(_roots(references)[None, :, None], (*values.shape[:2], 1))
+    ones = np.broadcast_to(references.root_weights[None, :, None], (*values.shape[:2], 1))
     return np.concatenate([values, ones], axis=2)
-
-
-def _roots(references: References) -> np.ndarray:
-    """√(N w_n / Σ w_n) of the cases' weights, 1 without any: with it a mean over cases is weighted."""
-    return np.sqrt(references.case_weights)

@@ -228,22 +228,26 @@ class References:
         parts: list[list[np.ndarray]] = [[] for _ in range(self.layers)]
         for rows, activities in forward_pass.chunks():
             m = activities.z.shape[0]
-            units = np.broadcast_to(np.eye(C)[:, None, :], (C, m, C)) * self._root_weights[rows, None]
+            units = np.broadcast_to(np.eye(C)[:, None, :], (C, m, C)) * self.root_weights[rows, None]
             for part, g in zip(parts, forward_pass.backward(activities, units), strict=True):
                 part.append(g.reshape(C, m, -1, g.shape[-1]))
         return [np.concatenate(part, axis=1) for part in parts]
 
     def errors(self, layer: int, kind: str) -> np.ndarray:
         """𝒟s of every case and location, (r, N, T, d): what is summed over r and meant over cases is of this Fisher."""
+        return self.pulled(self.jacobians[layer - 1], kind)
+
+    def pulled(self, K: np.ndarray, kind: str) -> np.ndarray:
+        """Kᵀ𝒟z with given targets, r = 1; or in exact expectation Kᵀb for the columns b of a root of F_R: (r, N, …) of
+        the outputs' derivatives K, (C, N, …)."""
         targets, likelihood, C = self.targets(kind), self.network.likelihood, self.network.outputs
         if targets is None:
             identity = np.broadcast_to(np.eye(C)[:, None, :], (C, self.cases, C))
             Dz = likelihood.fisher_root_product(self.z, identity)
         else:
             Dz = likelihood.derivative(self.z, targets)[None]
-        J = self.jacobians[layer - 1]
-        g = np.matmul(Dz.transpose(1, 0, 2), np.moveaxis(J, 0, 1).reshape(self.cases, C, -1))
-        return g.transpose(1, 0, 2).reshape(-1, *J.shape[1:])
+        g = np.matmul(Dz.transpose(1, 0, 2), np.moveaxis(K, 0, 1).reshape(self.cases, C, -1))
+        return g.transpose(1, 0, 2).reshape(-1, *K.shape[1:])
 
     def normalised(self, layer: int) -> np.ndarray | None:
         """x̂ of a normalisation, (N, T, d); None of another layer."""
@@ -267,14 +271,15 @@ class References:
         return self.cases * w / w.sum()
 
     @cached_property
-    def _root_weights(self) -> np.ndarray:
+    def root_weights(self) -> np.ndarray:
+        """√(N w_n / Σ w_n), (N,): with it, what is of second order in a case is weighted."""
         return np.sqrt(self.case_weights)
 
     def along(self, directions: list[list[np.ndarray]]) -> np.ndarray:
         """Jv of every case for each of r directions, (r, N, d_ℓ), weighted as the jacobians are."""
         forward_pass = self.case.forward_pass
         parts = [forward_pass.forward_mode(activities, directions) for _, activities in forward_pass.chunks()]
-        return np.concatenate(parts, axis=1) * self._root_weights[:, None]
+        return np.concatenate(parts, axis=1) * self.root_weights[:, None]
 
     def block(self, layer: int, kind: str) -> np.ndarray:
         """Layer i's diagonal block of the Fisher, dense."""
