@@ -150,7 +150,7 @@ def recipe(
     Parameters
     ----------
     table : columns by name
-    rows : ndarray of int
+    rows : ndarray of int, (N,)
         The training cases; medians are theirs. Categories and classes are those of all cases.
     where : str
         The file's name, for messages.

@@ -19,7 +19,7 @@ MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "?")
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a CSV file with a header, or of a Parquet file, by name.
+    """The columns of a CSV file with a header, or of a Parquet file, by name, (N,) each.
 
     ValueError if it cannot be read, has no rows, or its header does not name its columns.
     """

@@ -71,7 +71,8 @@ def held_out(dataset: Dataset, reading: Reading) -> Dataset:
 
 
 def split(cases: int, reading: Reading, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which cases are for training and which are held out, each in the order in which they came."""
+    """Which cases are for training and which are held out, (N,) and (N′,), each in the order in which they came.
+    ValueError where there are too few to hold any out."""
     if reading.validation is None:
         return np.arange(cases), np.arange(0)
     count = max(1, round(reading.validation * cases))

@@ -115,7 +115,7 @@ class Prepared:
 
 
 def prepare(experiment: Experiment) -> Prepared:
-    """Load the data, fill in what the description leaves open, and build network and optimizer.
+    """Load the data, fill in what the description leaves open, and build network and optimizer (§13).
 
     Raises
     ------

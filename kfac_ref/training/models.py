@@ -59,7 +59,7 @@ class Model:
 
     @property
     def classes(self) -> np.ndarray | None:
-        """The names of the classes, or their numbers where they have none; None unless it is a classifier."""
+        """The names of the classes, (K,), or their numbers where they have none; None unless it is a classifier."""
         if self.purpose != "classifier":
             return None
         names = self.preparation.classes
@@ -152,7 +152,8 @@ class Model:
         return self.measured(X, self.targets(X if columns_of(data) is None else data, targets))
 
     def measured(self, X: Array, truth: np.ndarray) -> measures.Measures:
-        """`evaluate` for the network's inputs X (N, d_0) and targets as `targets` returns them."""
+        """`evaluate` for the network's inputs X (N, d_0) and targets `truth` (N, d_ℓ), as `targets` returns them.
+        ValueError where these do not fit the predictions."""
         predicted = to_numpy(self.mean(X)).astype(np.float64)
         if truth.shape != predicted.shape:
             raise ValueError(f"targets have shape {truth.shape}, expected {predicted.shape}")
