@@ -61,5 +61,5 @@ def test_from_a_table_to_predictions_as_written(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("line", re.findall(r"^    kfac-ref (.*)$", README, re.M))
 def test_options_in_examples_exist(line):
-    options, rest = cli._parser().parse_known_args(line.split())
+    options, rest = cli.whole_parser().parse_known_args(line.split())
     assert not rest and options.command

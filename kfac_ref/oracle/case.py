@@ -224,7 +224,7 @@ def read_settings(path: Path, found: dict[str, np.ndarray], names: list[str]) ->
     ValueError naming the file, the key and what was expected.
     """
     if "settings" not in found:
-        raise ValueError(f"{path}: key 'settings' is missing, found {listed(names)}")
+        raise ValueError(f"{path}: key 'settings' is missing, found {listed(names)}; expected a case")
     text = found["settings"]
     if text.dtype.kind not in "US" or text.size != 1:
         raise ValueError(

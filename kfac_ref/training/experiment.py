@@ -188,7 +188,8 @@ def require_known(constants: Iterable[str], known: Iterable[str], optimizer: str
     """ValueError naming the first of `constants` that the optimizer does not know."""
     for name in constants:
         if name not in known:
-            hint = nearest(name, known)
+            of_another = {f.name for f in (*fields(Settings), *fields(SGDSettings))}
+            hint = ", but of another" if name in of_another else nearest(name, known)
             raise ValueError(f'{name} is not a constant of the optimizer "{optimizer}"{hint}')
 
 

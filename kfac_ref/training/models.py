@@ -30,6 +30,8 @@ from kfac_ref.training import measures
 FORMAT = 1
 MODEL = "model.safetensors"
 """The file's name in a run's folder."""
+KINDS = "a run's folder, or the .safetensors file that a run leaves"
+"""What models are read from."""
 KEY = "kfac_ref"
 """Of the metadata."""
 
@@ -239,9 +241,9 @@ def read(path: Path) -> Model:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it has no iterator)
             meta = (file.metadata() or {}).get(KEY)
     except FileNotFoundError:
-        raise ValueError(f"{path}: is not there") from None
+        raise ValueError(f"{path}: is not there; expected {KINDS}") from None
     except (SafetensorError, OSError, struct.error) as error:
-        raise ValueError(f"{path}: is not a whole safetensors file: {error}") from None
+        raise ValueError(f"{path}: is not a whole safetensors file: {error}; expected {KINDS}") from None
     if meta is None:
         raise ValueError(f"{path}: is a safetensors file, but not one of kfac-ref: its metadata has no {KEY}")
     try:

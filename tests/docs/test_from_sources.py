@@ -82,5 +82,5 @@ def test_commands_of_the_site_s_own_pages_exist(page):
     )
     assert len(commands) == 2
     for line in map("".join, commands):
-        options, rest = cli._parser().parse_known_args(line.split())
+        options, rest = cli.whole_parser().parse_known_args(line.split())
         assert not rest and options.command
