@@ -30,7 +30,7 @@ PIECES = {
 def main(arguments: Sequence[str]) -> int:
     """Run the piece named first, with the other arguments; the exit code is its."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m validation WHAT …\n\nEvidence that the implementation is right and fast. WHAT is one of\n")
+        print("usage: python -m validation WHAT …\n\nEvidence that all is right, and how fast it is. WHAT is one of\n")
         for name, what in PIECES.items():
             print(f"  {name:<16} {what}")
         print("\nand WHAT --help explains it. Begin with: python -m validation theorems")

@@ -36,7 +36,7 @@ def register(commands: Any) -> None:
     )
     predict.add_argument("--data", required=True, metavar="FILE", help=INPUTS)
     predict.add_argument(
-        "--out", required=True, type=Path, metavar="FILE.csv|.npz", help="the predictions, and the probabilities of classes"
+        "--out", required=True, type=Path, metavar="FILE.csv|.npz", help="predictions, and probabilities of classes"
     )
 
     evaluate = _command(

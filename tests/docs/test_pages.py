@@ -107,7 +107,7 @@ def test_commands_that_are_not_run_are_right(command, monkeypatch):
     elif words[1:3] == ["-m", "validation"]:
         piece(words[3:], monkeypatch, whole=True)
     else:
-        assert re.match(r"(?:\S*/)?python -m (pip install|pytest|sphinx|venv|build) ", command), command
+        assert re.match(r"(?:\S*/)?python -m (pip install|pytest|shtab|sphinx|venv|build) ", command), command
 
 
 class Parsed(Exception):
