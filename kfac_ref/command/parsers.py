@@ -31,11 +31,12 @@ class Formatter(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n" if machine.started_first() else None)
-
     parts: Mapping[str, Parser] = {}
     """By name, where this is the parser of the whole command."""
+
+    def error(self, message: str) -> NoReturn:
+        """As of `ArgumentParser.error`; of several processes the first says it."""
+        self.exit(2, f"{self.prog}: error: {message}\n" if machine.started_first() else None)
 
     @property
     def option_names(self) -> list[str]:

@@ -285,7 +285,7 @@ PLOTTING = {
     "notes.txt --out a.png": "notes.txt",
     "run --out a.pdf": "--out must end in .png; got a.pdf",
     "run --out a": "--out must end in .png; got a",
-    "run --out notes.txt/a.png": "notes.txt",
+    "run --out notes.txt/a.png": "notes.txt: is a file, expected a folder",
     "half_metrics --out a.png": "half_metrics/metrics.jsonl, line 1: not a record",
     "binary_metrics --out a.png": "binary_metrics/metrics.jsonl",
     "empty_metrics --out a.png": "empty_metrics has not been evaluated yet",

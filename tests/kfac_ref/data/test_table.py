@@ -98,7 +98,7 @@ def test_values_of_another_type_in_another_file():
         (
             {"kind": ["1", "2", "many", "3"]},
             {"target": "kind"},
-            'row 3, column "kind" is "many", expected a number .* give --likelihood categorical if all of them are names',
+            'row 3, column "kind" is "many", expected a number .* give --likelihood categorical if',
         ),
     ],
 )
@@ -201,3 +201,15 @@ def test_options_for_tables_are_refused_elsewhere(tmp_path):
         Reading(validation=10.0)
     with pytest.raises(ValueError, match='impute must be "median"; got "mean"'):
         Reading(impute="mean")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_files_that_are_not_there(tmp_path, suffix):
+    with pytest.raises(ValueError, match=f"none{suffix}: cannot be read: No such file"):
+        read_table(tmp_path / f"none{suffix}")
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "t.csv").touch()
+    with pytest.raises(ValueError, match=r"t\.csv: is empty, expected a header"):
+        read_table(tmp_path / "t.csv")
