@@ -242,7 +242,9 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
         option: dict[str, Any] = {"dest": f"constant_{name}"}
         default = getattr(PRESETS["authors"], name, f.default)
         baseline = getattr(SGDSettings, name, default)
-        shown = f"{default:.4g}" if f.type == "float" else {True: "yes", False: "no"}.get(default, str(default))
+        shown = f"{default:.4g}" if f.type == "float" else str(default)
+        if f.type == "bool":
+            shown = "yes" if default else "no"
         meaning = f"{f.metadata['help']} ({shown})"
         if baseline != default:
             meaning = f"{meaning[:-1]}; SGD: {baseline})".replace("None", "none")

@@ -202,8 +202,8 @@ CASES = {
     "--chunk-size 0": "chunk.size must be ≥ 1; got 0",
     "--gamma-min 2": "gamma.m.*got 1",
     "--eta 4 --gamma-max 1": "gamma_max must be > 0 and ≥ gamma_min, which is 2",  # sqrt(η)
-    "--learning-rate 0.1": 'learning.rate is not a constant of the optimizer "kfac", but of another$',
-    "--optimizer sgd --T1 3": 'T1 is not a constant of the optimizer "sgd", but of another$',
+    "--learning-rate 0.1": 'learning.rate is not a constant of the optimizer "kfac", but of "sgd"$',
+    "--optimizer sgd --T1 3": 'T1 is not a constant of the optimizer "sgd", but of "kfac"$',
     "--optimizer sgd --learning-rate 0": "learning.rate must be finite and > 0; got 0",
     "--optimizer sgd --mu-max 1": r"mu.max must be in \[0, 1\); got 1",
     # the plan
