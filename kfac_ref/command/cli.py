@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 import kfac_ref
+from autodiff import ACTIVATIONS, LIKELIHOODS
 from autodiff.names import closest, nearest
 from kfac_ref import machine, optimizer
 from kfac_ref.baselines import SGDSettings
@@ -158,12 +159,12 @@ def whole_parser() -> parsers.Parser:
     what.add_argument(
         "--activation",
         metavar="NAME",
-        help="of networks by sizes: tanh (default), logistic, relu, softplus or identity",
+        help=f"of networks by sizes: {', '.join(ACTIVATIONS)} (default: tanh)",
     )
     what.add_argument(
         "--likelihood",
         metavar="NAME",
-        help="bernoulli, categorical or gaussian; of the targets Y if there are any, else of an autoencoder",
+        help=f"{', '.join(LIKELIHOODS)}; of the targets Y if there are any, else of an autoencoder",
     )
     what.add_argument(
         "--initialisation",
