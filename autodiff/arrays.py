@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
+from scipy.linalg import get_lapack_funcs
 
 from autodiff.names import closest
 
@@ -326,6 +327,10 @@ def inverse_square_root(A: Array) -> tuple[Array, Array]:
     of L. If A is not positive definite, nothing is raised, on any library: the pivot is then NaN or not above 0, and R
     is of no use, so that whoever reads the pivot from the device finds out, and nobody else needs to wait for it.
     """
+    if is_numpy(A):
+        U, pivot = _factorised(A)
+        R, _ = _lapack("trtri", A)(U, overwrite_c=True)
+        return R.T, pivot
     xp = namespace(A)
     try:
         L = xp.linalg.cholesky(A)
@@ -333,6 +338,40 @@ def inverse_square_root(A: Array) -> tuple[Array, Array]:
     except np.linalg.LinAlgError:
         nothing = xp.full(A.shape, float("nan"), dtype=A.dtype, device=device(A))
         return nothing, nothing[0, 0]
+
+
+def inverse(A: Array) -> tuple[Array, Array]:
+    """A⁻¹ itself, and the smallest pivot: see `inverse_square_root`."""
+    if not is_numpy(A):
+        R, pivot = inverse_square_root(A)
+        return R.T @ R, pivot
+    U, pivot = _factorised(A)
+    found, _ = _lapack("potri", A)(U, overwrite_c=True)
+    return _mirrored(found), pivot
+
+
+def _lapack(name: str, like: np.ndarray) -> Callable[..., Any]:
+    (function,) = get_lapack_funcs((name,), (like,))
+    return function
+
+
+def _factorised(A: np.ndarray) -> tuple[np.ndarray, Array]:
+    """U = Lᵀ, in Fortran's order, and the smallest pivot."""
+    # NumPy's own factorisation copies to that order and back, which takes longer than factorising
+    U, stopped_at = _lapack("potrf", A)(A.copy().T, overwrite_a=True)
+    pivots = np.diagonal(U)
+    sound = stopped_at == 0 and bool(np.all(np.isfinite(pivots)))
+    return U, np.asarray(np.min(pivots) if sound else np.nan, dtype=A.dtype)
+
+
+def _mirrored(S: np.ndarray) -> np.ndarray:
+    """S with its upper triangle below the diagonal, too, in place."""
+    n, step = S.shape[0], 64
+    for i in range(0, n, step):
+        j = min(i + step, n)
+        S[i:j, i:j] = np.triu(S[i:j, i:j]) + np.triu(S[i:j, i:j], 1).T
+        S[j:, i:j] = S[i:j, j:].T
+    return S
 
 
 def _smallest_pivot(L: Array, A: Array) -> Array:
@@ -349,20 +388,11 @@ def _inverse_lower(L: Array) -> Array:
         import cupy
         from cupyx.scipy.linalg import solve_triangular
 
-        # one call, where what follows would be hundreds; Lᵀ lies in memory as cuBLAS wants it
+        # Lᵀ lies in memory as cuBLAS wants it
         identity = cupy.eye(L.shape[0], dtype=L.dtype, order="F")
         return solve_triangular(L.T, identity, trans="T", lower=False, overwrite_b=True)
-    # [[P, 0], [Q, S]]⁻¹ = [[P⁻¹, 0], [−S⁻¹QP⁻¹, S⁻¹]]: nearly all of it matrix products of the library at hand. SciPy's
-    # triangular solver brings BLAS threads of its own, which get in the way of NumPy's and slow the whole step down.
-    xp, n = namespace(L), L.shape[0]
-    if n <= 64:
-        return xp.tril(xp.linalg.inv(L))
-    h = n // 2
-    inverse = xp.zeros_like(L)
-    inverse[:h, :h] = _inverse_lower(L[:h, :h])
-    inverse[h:, h:] = _inverse_lower(L[h:, h:])
-    inverse[h:, :h] = -(inverse[h:, h:] @ L[h:, :h]) @ inverse[:h, :h]
-    return inverse
+    xp = namespace(L)
+    return xp.tril(xp.linalg.inv(L))
 
 
 def upper_triangle(S: Array) -> Array:

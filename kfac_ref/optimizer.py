@@ -195,7 +195,11 @@ class KFAC:
         # 5. the best candidate, the first of equals; the step
         best = min(usable, key=lambda c: models[c].change)
         best, model = processes.tell((best, models[best]), "decisions")
-        direction = directions[best]
+        inverse, direction = inverses[best], directions[best]
+        # the others are not held while ρ takes memory of its own, nor is what the passes left
+        del inverses, directions
+        likelihood_constant = constant(forward_pass)
+        del forward_pass
         if previous:
             pairs = zip(direction, previous[0], strict=True)
             delta = [combination(model.alpha, d, model.mu, d0) for d, d0 in pairs]
@@ -219,12 +223,12 @@ class KFAC:
             gamma=gammas[best],
             delta=delta,
             factors=running,
-            inverse=inverses[best],
+            inverse=inverse,
         )
         return state, Record(
             k=k,
             m=m,
-            h=float(h) + constant(forward_pass),
+            h=float(h) + likelihood_constant,
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,

@@ -43,8 +43,8 @@ def invert_each(
     `work` for each factor (§4.2, §8)."""
 
     def inverse(damped: Array) -> tuple[Symmetric, Array]:
-        R, pivot = arrays.inverse_square_root(damped)
-        return Symmetric(R.T @ R), pivot
+        found, pivot = arrays.inverse(damped)
+        return Symmetric(found), pivot
 
     found = damping.on_damped(inverse, factors, gammas, norm, work)
     return [(BlockDiagonalInverse([x.matrix for x in f.A], [x.matrix for x in f.G]), f.pivots) for f in found]
