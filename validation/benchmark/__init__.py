@@ -151,9 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.subnormals is not None:
         if options.subnormals < 1:
             raise ValueError(f"--subnormals must be ≥ 1; got {options.subnormals}")
-        networks = [name for name in NETWORKS if name in (options.only or NETWORKS[:-1])]
-        print(heading(Results([], []), "numpy"))
-        print(f"\n{as_text(count_subnormals(networks, options.subnormals))}")
+        print(heading(Results([], []), "numpy"), flush=True)
+        print(f"\n{as_text(count_subnormals(options.only or NETWORKS[:-1], options.subnormals))}")
         return 0
     only = options.only or (MAIN[:1] if options.quick else (*NETWORKS, "scaling"))
     minibatches = (MAIN[1],) if options.quick else MINIBATCHES
