@@ -103,9 +103,8 @@ def entered(command: str) -> None:
         exec(words[2], {})
     elif words[0] == "python":
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        run = subprocess.run(
-            [sys.executable, *words[1:]], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
-        )
+        environment = os.environ | {"PYTHONPATH": path, "PYTHONUTF8": "1"}
+        run = subprocess.run([sys.executable, *words[1:]], capture_output=True, encoding="utf-8", env=environment)
         print(run.stdout)
         # 1 of pytest: a test fails, as the text below then says
         assert run.returncode == 0 or (run.returncode == 1 and "pytest" in words), run.stderr
