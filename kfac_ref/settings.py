@@ -141,9 +141,10 @@ def preset(name: str, **changes: Any) -> Settings:
 
     Those of `"quick"` were found by trying: on the autoencoders of `fashion16` and MNIST and on the classes of
     `fashion16` (`python -m validation figures presets` compares them with the authors', on other data too). What they
-    change: the block-diagonal inverse; λ small from the start, and faster to fall (λ₀, ω), down to a bound, as steps
-    would fit a mini-batch alone; fewer cases in the first mini-batches (m₁) and in the products (τ₂), more for the
-    factors (τ₁); and an average of iterates that forgets sooner (ξ), from the first on. γ has the authors' bounds.
+    change: the block-diagonal inverse; λ small from the start, and faster to fall (λ₀, ω), down to a bound, below which
+    steps fit a mini-batch alone; fewer cases in the first mini-batches (m₁), all of them sooner, and a quarter of them
+    for the factors and the products (τ₁, τ₂); an average of iterates that forgets sooner (ξ). γ is bounded as the
+    authors' is.
 
     An unknown constant in `changes` is a ValueError.
     """
@@ -160,7 +161,15 @@ def preset(name: str, **changes: Any) -> Settings:
 _BOUNDS: dict[str, Any] = {"gamma_min": math.sqrt(Settings.eta), "gamma_max": 1.0}
 PRESETS = {
     "quick": Settings(
-        inverse="block-diagonal", lambda0=0.3, lambda_min=0.003, omega=0.8, m1=250, tau1=1 / 4, xi_max=0.9, **_BOUNDS
+        inverse="block-diagonal",
+        lambda0=0.3,
+        lambda_min=0.01,
+        omega=0.8,
+        m1=250,
+        full_batch_at=400,
+        tau1=1 / 4,
+        xi_max=0.9,
+        **_BOUNDS,
     ),
     "authors": Settings(tau2=1.0, average_from=200, candidates_inverted=False, **_BOUNDS),
     "paper": Settings(),

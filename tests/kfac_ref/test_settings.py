@@ -132,9 +132,10 @@ def test_the_quick_constants():
     assert differences == {
         "inverse": "block-diagonal",
         "lambda0": 0.3,
-        "lambda_min": 0.003,
+        "lambda_min": 0.01,
         "omega": 0.8,
         "m1": 250,
+        "full_batch_at": 400,
         "tau1": 1 / 4,
         "gamma_min": math.sqrt(1e-5),
         "gamma_max": 1.0,

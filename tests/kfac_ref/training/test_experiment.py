@@ -97,7 +97,7 @@ def test_what_is_predicted_follows_from_the_targets(tmp_path, rng, kind, purpose
     Y = targets_of(rng, kind)
     p = described(save(tmp_path / "a.npz", rng, Y=Y, X_test=rng.random((5, 6)), Y_test=Y[:5]))
     assert (p.purpose, p.network.likelihood.name, p.network.sizes) == (purpose, likelihood, (6, 128, 64, outputs))
-    assert p.optimizer.settings.lambda0 == 1
+    assert p.optimizer.settings.lambda0 == 0.3
     expected = np.eye(4)[Y] if kind == "labels" else np.reshape(Y, (CASES, -1))
     np.testing.assert_allclose(p.data.Y, expected, rtol=1e-6)
     np.testing.assert_allclose(p.data.Y_test, expected[:5], rtol=1e-6)

@@ -53,7 +53,7 @@ def test_rows_ask_when_each_first_has_the_authors_last_error():
 
 def test_the_figure(tmp_path, monkeypatch):
     """The errors at the end are those of the run that the command makes; data of scikit-learn are standardised."""
-    small = [replace(task, quick=3) for task in TASKS if task.data in ("fashion16", "diabetes")]
+    small = [replace(task, quick=3) for task in TASKS if task.data in ("fashion16", "friedman1")]
     monkeypatch.setattr(presets, "TASKS", small)
     monkeypatch.setattr(presets, "EVALUATIONS", 2)
     made = figures.make("presets", Work(tmp_path, quick=True))
@@ -66,8 +66,8 @@ def test_the_figure(tmp_path, monkeypatch):
         state, _, _ = next(steps)
     found = loop.evaluate_all(p.network, state, p.data, 0.0, 5000)
     assert made["table"][0]["quick: at the end"] == pytest.approx(found["test_error"], rel=1e-5)
-    with np.load(tmp_path / "data" / "diabetes.npz") as data:
+    with np.load(tmp_path / "data" / "friedman1.npz") as data:
         np.testing.assert_allclose(data["X"].std(0), 1)
-        assert abs(data["Y"].mean()) < 1e-12 and len(data["X_test"]) == round(442 / 4)
+        assert abs(data["Y"].mean()) < 1e-12 and len(data["X_test"]) == 250
     again = presets.draw(Work(tmp_path, quick=True))  # from what was kept
     assert [dict(row) for row in again.summary] == made["table"]
