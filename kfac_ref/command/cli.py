@@ -34,7 +34,7 @@ ITERATIONS = 800
 """Of a run that is given no bound."""
 
 DESCRIPTION = """
-With no argument, trains an autoencoder on the images that come with the package, for about a minute on two cores, and
+With no argument, trains an autoencoder on the images that come with the package, for less than a minute on two cores, and
 leaves settings, metrics, a checkpoint and two pictures in a new folder under kfac-runs.
 """
 

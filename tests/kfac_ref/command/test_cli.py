@@ -45,7 +45,7 @@ def test_a_run(here, data, capfd):
     # a line for each evaluation, as there is no terminal
     assert re.findall(r"^iteration +(\d+) ", out, re.M) == ["4", "8", "9"]
     last = runs.read_metrics(here / "run")[-1]
-    assert f"training error {last['train_error']:.4f}" in out and f"test error {last['test_error']:.4f}" in out
+    assert f"training error {last['train_error']:#.4g}" in out and f"test error {last['test_error']:#.4g}" in out
     assert "after 9 iterations" in out and "PCA with 2 components" in out
 
 
