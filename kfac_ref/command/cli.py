@@ -34,8 +34,8 @@ ITERATIONS = 800
 """Of a run that is given no bound."""
 
 DESCRIPTION = """
-With no argument, trains an autoencoder on the images that come with the package, for less than a minute on two cores, and
-leaves settings, metrics, a checkpoint and two pictures in a new folder under kfac-runs.
+With no argument, trains an autoencoder on the images that come with the package, for less than a minute on two cores,
+and leaves settings, metrics, a checkpoint and two pictures in a new folder under kfac-runs.
 """
 
 
@@ -204,7 +204,7 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "constants of Algorithm 2 and of SGD",
         f"In brackets the values of the preset {Experiment.preset}. Unless they are given, fashion16 takes eta 7e-3, "
-        "faces 5e-6, and a classifier or a regression lambda0 1; networks of other layers than dense ones take "
+        "faces 5e-6, and a classifier or a regression lambda0 1 at most; networks of other layers than dense ones take "
         + ", ".join(f"{k} {'none' if v is None else v}" for k, v in networks.SUITED.items())
         + ".",
     )
