@@ -139,12 +139,11 @@ def preset(name: str, **changes: Any) -> Settings:
     T₃ divides k or k ≤ 3 and at no other time: where T₂ is no multiple of T₃, the candidates for γ then share the old
     inverse, and the first is taken.
 
-    Those of `"quick"` were found by trying: on the autoencoders of `fashion16` and MNIST and on the classes of
-    `fashion16` (`python -m validation figures presets` compares them with the authors', on other data too). What they
-    change: the block-diagonal inverse; λ small from the start, and faster to fall (λ₀, ω), down to a bound, below which
-    steps fit a mini-batch alone; fewer cases in the first mini-batches (m₁), all of them sooner, and a quarter of them
-    for the factors and the products (τ₁, τ₂); an average of iterates that forgets sooner (ξ). γ is bounded as the
-    authors' is.
+    Those of `"quick"` were found by trying, on the autoencoders of `fashion16`, MNIST and `curves` and on the classes of
+    `fashion16` (`python -m validation figures presets` compares them with the authors', on other data too). They are
+    the paper's but for the block-diagonal inverse; λ, which is small from the start and falls faster (λ₀, ω), though
+    not below η; fewer cases in the first mini-batches (m₁), all of them sooner; a quarter of them for the factors (τ₁);
+    and an average of iterates that forgets sooner (ξ). γ is bounded as the authors' is.
 
     An unknown constant in `changes` is a ValueError.
     """
@@ -155,6 +154,8 @@ def preset(name: str, **changes: Any) -> Settings:
     if settings.gamma_min > 0:
         least = math.sqrt(settings.eta)
         changes = {"gamma_min": least, "gamma_max": max(settings.gamma_max, least)} | changes
+    if settings.lambda_min > 0:
+        changes = {"lambda_min": settings.eta} | changes
     return replace(settings, **changes)
 
 
@@ -163,7 +164,7 @@ PRESETS = {
     "quick": Settings(
         inverse="block-diagonal",
         lambda0=0.3,
-        lambda_min=0.01,
+        lambda_min=Settings.eta,
         omega=0.8,
         m1=250,
         full_batch_at=400,

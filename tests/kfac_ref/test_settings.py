@@ -132,7 +132,7 @@ def test_the_quick_constants():
     assert differences == {
         "inverse": "block-diagonal",
         "lambda0": 0.3,
-        "lambda_min": 0.01,
+        "lambda_min": 1e-5,
         "omega": 0.8,
         "m1": 250,
         "full_batch_at": 400,
@@ -148,6 +148,12 @@ def test_the_authors_bound_follows_eta():
         assert preset(name, eta=4e-4).gamma_min == pytest.approx(0.02, rel=1e-15)
         assert preset(name, eta=4e-4, gamma_min=0.5).gamma_min == 0.5
     assert preset("paper", eta=4e-4).gamma_min == 0
+
+
+def test_the_quick_bound_of_lambda_follows_eta():
+    assert preset("quick", eta=4e-4).lambda_min == 4e-4 and preset("quick", eta=0.0).lambda_min == 0
+    assert preset("quick", eta=4e-4, lambda_min=0.1).lambda_min == 0.1
+    assert preset("authors", eta=4e-4).lambda_min == 0
 
 
 def test_the_authors_upper_bound_gives_way_to_a_large_eta():
