@@ -34,6 +34,7 @@ RESULTS = {
     "peers": "What the check finds of other libraries",
     "policy": "Policies",
     "posterior": "Posteriors",
+    "presets": "Presets",
     "processes": "Many processes",
     "recurrent": "Recurrent networks",
 }
