@@ -137,8 +137,8 @@ def preset(name: str, **changes: Any) -> Settings:
 
     The authors' differ in τ₂ = 1 (¼ is called risky there), in γ being kept within [sqrt(η), 1] when it is adjusted
     (§6.6; at sqrt(η) where that is more than 1), in iterate averaging beginning at iteration 200, and in computing
-    inverses (§8) when T₃ divides k or k ≤ 3 and at no other time: where T₂ is no multiple of T₃, the candidates for γ then share the old
-    inverse, and the first is taken.
+    inverses (§8) when T₃ divides k or k ≤ 3 and at no other time: where T₂ is no multiple of T₃, the candidates for γ
+    then share the old inverse, and the first is taken.
 
     Those of `"quick"` were found by trying, on the autoencoders of `fashion16`, MNIST and `curves` and on the classes
     of `fashion16` (`python -m validation figures presets` compares them with the authors', on other data too). They are

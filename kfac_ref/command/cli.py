@@ -42,8 +42,8 @@ Begin with
 
   kfac-ref train
 
-which trains an autoencoder on images that come with the package, for less than a minute, and draws what it did. What each
-command takes is said by its --help, as in
+which trains an autoencoder on images that come with the package, for less than a minute, and draws what it did. What
+each command takes is said by its --help, as in
 
   kfac-ref train --help
 """
