@@ -341,13 +341,14 @@ def inverse_square_root(A: Array) -> tuple[Array, Array]:
 
 
 def inverse(A: Array) -> tuple[Array, Array]:
-    """A⁻¹ itself, and the smallest pivot: see `inverse_square_root`."""
+    """A⁻¹ itself, (n, n), of a symmetric positive definite A (n, n), and the smallest pivot, 0-d, as of
+    `inverse_square_root` (§4.2)."""
     if not is_numpy(A):
         R, pivot = inverse_square_root(A)
         return R.T @ R, pivot
     U, pivot = _factorised(A)
     found, _ = _lapack("potri", A)(U, overwrite_c=True)
-    return _mirrored(found), pivot
+    return _mirrored(found).T, pivot
 
 
 def _lapack(name: str, like: np.ndarray) -> Callable[..., Any]:
