@@ -74,8 +74,9 @@ TASKS = (
     Task("fashion16", "fashion16", 800, 60, chosen_on=True),
     Task("classes of fashion16", "fashion16", 100, 40, chosen_on=True, options=CLASSES),
     Task("CURVES", "curves", 200, chosen_on=True, options=LOGISTIC),
+    Task("classes of digits", "digits", 100, 40, chosen_on=True, options=CLASSES),
     Task("mnist16", "mnist16", 200),
-    Task("classes of digits", "digits", 100, 40, options=CLASSES),
+    Task("7 classes", "7 classes", 100, options=CLASSES),
     Task("regression, friedman1", "friedman1", 100, 40),
 )
 """Autoencoders where nothing else is said."""
