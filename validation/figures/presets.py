@@ -29,7 +29,7 @@ from validation.figures.palette import COLOURS, PRESET_AUTHORS, PRESET_QUICK
 from validation.work import Arrays, Work
 
 TITLE = "The preset quick beside the authors' constants"
-SECONDS = {"quick": 20, "full": 330}
+SECONDS = {"quick": 20, "full": 240}
 
 PRESETS = {"authors": PRESET_AUTHORS, "quick": PRESET_QUICK}
 """Those compared, and what they are called in legends."""
