@@ -141,10 +141,10 @@ def preset(name: str, **changes: Any) -> Settings:
     then share the old inverse, and the first is taken.
 
     Those of `"quick"` were found by trying, on the autoencoders of `fashion16`, MNIST and `curves` and on the classes
-    of `fashion16` (`python -m validation figures presets` compares them with the authors', on other data too). They are
-    the paper's but for the block-diagonal inverse; λ, which is small from the start and falls faster (λ₀, ω), though
-    not below η; fewer cases in the first mini-batches (m₁), all of them sooner; a quarter of them for the factors (τ₁);
-    and an average of iterates that forgets sooner (ξ). γ is bounded as the authors' is.
+    of `fashion16` and of digits; `python -m validation figures presets` compares them with the authors', on other data
+    too. They are the paper's but for the block-diagonal inverse; λ, which is small from the start and falls faster (λ₀,
+    ω), though not below η; fewer cases in the first mini-batches (m₁), all of them sooner; a quarter of them for the
+    factors (τ₁); and an average of iterates that forgets sooner (ξ). γ is bounded as the authors' is.
 
     An unknown constant in `changes` is a ValueError.
     """

@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from kfac_ref.data import datasets
 from kfac_ref.settings import PRESETS, Settings
 from kfac_ref.training import networks, runs
 from kfac_ref.training.dealing import prepare
-from kfac_ref.training.experiment import Experiment, require_known
+from kfac_ref.training.experiment import PREDICTING, Experiment, require_known
 
 ITERATIONS = 800
 """Of a run that is given no bound."""
@@ -238,9 +238,9 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "constants of Algorithm 2 and of SGD",
         f"In brackets the values of the preset {Experiment.preset}. Unless they are given, fashion16 takes eta 7e-3, "
-        "faces 5e-6, and a classifier or a regression lambda0 1 at most; networks of other layers than dense ones take "
-        + ", ".join(f"{k} {'none' if v is None else v}" for k, v in networks.SUITED.items())
-        + ".",
+        "faces 5e-6, and a classifier or a regression "
+        f"{_listed(PREDICTING[Experiment.preset])}, with the other presets {_listed(PREDICTING['authors'])}; networks "
+        f"of other layers than dense ones take {_listed(networks.SUITED)}.",
     )
     constants = {f.name: f for f in (*fields(SGDSettings), *fields(Settings))}
     for name, f in constants.items():
@@ -259,6 +259,10 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
             types: dict[str, Any] = {"float": float, "int": int, "str": str, "int | None": _count_or_none}
             option |= {"type": types[str(f.type)], "metavar": "NAME" if f.type == "str" else "N"}
         group.add_argument(f"--{name.replace('_', '-')}", help=meaning, **option)
+
+
+def _listed(constants: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {'none' if value is None else value}" for name, value in constants.items())
 
 
 def _network(words: str) -> networks.Wanted:

@@ -40,6 +40,13 @@ SUITED: dict[str, dict[str, Any]] = {"fashion16": {"eta": 7e-3}, "faces": {"eta"
 """Constants that suit a data set's autoencoder better than the preset's: the 4000 cases of fashion16 are soon
 overfitted with the η of §13, which was for many times more cases; η for FACES is the authors'."""
 
+PREDICTING: dict[str, dict[str, Any]] = {
+    "quick": {"lambda_min": 0.03},
+    "authors": {"lambda0": 1.0},
+    "paper": {"lambda0": 1.0},
+}
+"""By preset, constants of classifiers and regressions: λ₀ = 150 is for autoencoders, and about 1 is advised otherwise
+(§6.5); with λ near 0 steps fit their mini-batches alone."""
 
 READING = ("target", "drop", "categorical", "impute", "validation")
 
@@ -244,10 +251,9 @@ def optimizer_of(e: Experiment, network: Network, processes: Processes = ALONE) 
 def _constants(e: Experiment, purpose: str, network: Network) -> Settings | SGDSettings:
     known = [f.name for f in fields(SGDSettings if e.optimizer == "sgd" else Settings)]
     require_known(e.constants, known, e.optimizer)
-    # λ₀ = 150 is for autoencoders; about 1 is advised otherwise
-    suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else {"lambda0": min(1.0, PRESETS[e.preset].lambda0)}
+    suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else PREDICTING[e.preset]
     if not network.fully_connected:
-        suited = networks.SUITED | suited
+        suited = suited | networks.SUITED
     constants: dict[str, Any] = {k: v for k, v in suited.items() if k in known} | dict(e.constants)
     return SGDSettings(**constants) if e.optimizer == "sgd" else preset(e.preset, **constants)
 

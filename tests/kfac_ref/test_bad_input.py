@@ -247,7 +247,7 @@ RESUMING = {
     "--resume run --iterations 9 --data fashion16": "run/settings.json: the network .* begins with 6, but X",
     "--resume run --iterations 9 --data other.npz": "other.npz. does not hold the data that the run in run began",
     "--resume run --iterations 9 --optimizer sgd": "has optimizer kfac; it cannot be changed",
-    "--resume run --iterations 9 --inverse block-diagonal": "has inverse block-tridiagonal; it cannot be changed",
+    "--resume run --iterations 9 --inverse block-tridiagonal": "has inverse block-diagonal; it cannot be changed",
     "--resume run --iterations 9 --dtype float64": "has dtype float32; it cannot be changed",
     "--resume run --iterations 9 --learning-rate 0.5": "learning.rate is not a constant of the optimizer",
     "--resume run --iterations 0": "iterations must be ≥ 1; got 0",

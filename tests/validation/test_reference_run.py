@@ -44,8 +44,9 @@ def test_a_run_is_what_the_authors_preset_and_network_make(small):
     run = reference_run.train("mnist", 60, seed=3, constants={"inverse": "block-diagonal"})
     rows = run.rows
     assert [row["k"] for row in rows] == [50, 60] and len(run.minibatches) == 60
+    constants = {"inverse": "block-diagonal"}
     prepared = experiment.prepare(
-        experiment.Experiment(data="mnist", seed=3, activation="logistic", constants={"inverse": "block-diagonal"})
+        experiment.Experiment(data="mnist", preset="authors", seed=3, activation="logistic", constants=constants)
     )
     assert [a.name for a in prepared.network.activations] == ["logistic", "identity", "logistic", "identity"]
     s = prepared.optimizer.settings

@@ -55,7 +55,7 @@ def test_a_run(here, pictures, capfd):
         < out.index("conv 2 3x3 relu")
         < out.index("optim")
     )
-    assert re.search(r"1  conv 2 3x3 relu +2x4x4 +2x10 +16 +20\n", out) and "λ₀ = 1" in out
+    assert re.search(r"1  conv 2 3x3 relu +2x4x4 +2x10 +16 +20\n", out) and "λ₀ = 0.3" in out
     described_ = {
         k: v for k, v in described(text.read(f"{CONV}; categorical")).description().items() if k != "likelihood"
     }

@@ -63,7 +63,7 @@ def test_classes_of_the_packaged_data():
     assert [a.name for a in p.network.activations] == ["tanh", "tanh", "identity"]
     np.testing.assert_array_equal(p.data.Y.sum(1), 1)
     # the autoencoder's η is not for them
-    assert p.optimizer.settings == preset("quick")
+    assert p.optimizer.settings == preset("quick", lambda_min=0.03)
     # about 1 is advised for classifiers (§6.5)
     p = described("fashion16", likelihood="categorical", preset="authors")
     assert p.optimizer.settings == preset("authors", lambda0=1.0)
@@ -97,7 +97,7 @@ def test_what_is_predicted_follows_from_the_targets(tmp_path, rng, kind, purpose
     Y = targets_of(rng, kind)
     p = described(save(tmp_path / "a.npz", rng, Y=Y, X_test=rng.random((5, 6)), Y_test=Y[:5]))
     assert (p.purpose, p.network.likelihood.name, p.network.sizes) == (purpose, likelihood, (6, 128, 64, outputs))
-    assert p.optimizer.settings.lambda0 == 0.3
+    assert (p.optimizer.settings.lambda0, p.optimizer.settings.lambda_min) == (0.3, 0.03)
     expected = np.eye(4)[Y] if kind == "labels" else np.reshape(Y, (CASES, -1))
     np.testing.assert_allclose(p.data.Y, expected, rtol=1e-6)
     np.testing.assert_allclose(p.data.Y_test, expected[:5], rtol=1e-6)

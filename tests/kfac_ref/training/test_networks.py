@@ -102,7 +102,7 @@ def test_a_name_for_packaged_images():
     assert (p.purpose, p.network.likelihood.name) == ("classifier", "categorical")
     assert p.experiment.network == networks.named("conv", (16, 16), 10) and p.experiment.activation is None
     s = p.optimizer.settings
-    assert {name: getattr(s, name) for name in networks.SUITED} == networks.SUITED and s.lambda0 == 1
+    assert {name: getattr(s, name) for name in networks.SUITED} == networks.SUITED and s.lambda0 == 0.3
     for W, expected in zip(p.first_state().parameters, he_initialisation(p.network, 0), strict=True):
         np.testing.assert_array_equal(to_numpy(W), expected.astype(np.float32))
     again = prepare(Experiment.fromdict(json.loads(json.dumps(p.experiment.asdict()))))

@@ -25,9 +25,8 @@ def small(monkeypatch, tmp_path):
     def experiment(name, backend, constants):
         assert name == "mnist" and constants == {"inverse": "block-tridiagonal"}
         constants = constants | {"m1": 50, "lambda0": 1.0}
-        return Experiment(
-            data=str(path), network=(8, 4, 8), likelihood="bernoulli", backend=backend, constants=constants
-        )
+        described = {"data": str(path), "network": (8, 4, 8), "likelihood": "bernoulli", "preset": "authors"}
+        return Experiment(**described, backend=backend, constants=constants)
 
     monkeypatch.setattr(reference_run, "experiment", experiment)
     monkeypatch.setattr(mnist, "EVERY", 10)
