@@ -1,6 +1,7 @@
-"""Pages that have their source elsewhere: sections of README.md, PAPER.md with links, results, and the reference.
+"""Pages that have their source elsewhere: PAPER.md with links, results, and the reference.
 
-They are written to `generated/` before Sphinx reads its sources.
+They are written to `generated/` before Sphinx reads its sources. Links of the other pages lead to files of the
+repository, so that they work in a clone too; on the site those to results, examples and PAPER.md lead to their pages.
 """
 
 from __future__ import annotations
@@ -22,23 +23,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "generated"
-
-SECTIONS = {
-    "train": ["Training"],
-    "table": ["From a table to predictions"],
-    "scikit-learn": ["With scikit-learn"],
-    "processes": ["Many processes"],
-    "python": ["In Python"],
-    "influence": ["Which training cases it was"],
-    "oracle": ["For other implementations: the oracle"],
-    "files": ["Where things are"],
-    "evidence": ["Evidence"],
-    "speed": ["Speed"],
-}
-"""Page: the README's sections that it is made of."""
-
-TITLES = {"Evidence": "The commands that print it", "Speed": "The commands that measure speed"}
-"""Sections that have another title on the site."""
 
 RESULTS = {
     "report": "The report",
@@ -63,65 +47,35 @@ def written(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-# --- README ----------------------------------------------------------------------------------------------------------
+# --- links -----------------------------------------------------------------------------------------------------------
 
 
 def relinked(text: str, page: Path) -> str:
-    """Links and pictures relative to the root, as `page` needs them; those to results and examples to pages."""
+    """Links from a page to files outside of `docs` and to examples, as links to the site's pages, or as text alone."""
 
     def link(found: re.Match[str]) -> str:
-        bang, label, target = found.groups()
+        label, target = found.groups()
         if "://" in target or target.startswith(("#", "/")):
             return found[0]
-        up = os.path.relpath(ROOT, page.parent)
-        if not bang:
-            if example := re.fullmatch(r"docs/examples/(\w+)\.py", target):
-                return f"[{label}](/generated/gallery/{example[1]}.rst)"
-            if result := re.match(r"validation/results/(\w+)", target):
-                return f"[{label}](/generated/results/{result[1]}.md)"
-            if target.startswith("PAPER.md"):
-                return f"[{label}](/generated/paper.md)"
-            return f"{label}"
-        return f"{bang}[{label}]({up}/{target})"
+        path = os.path.relpath(page.parent / target, ROOT)
+        if example := re.fullmatch(r"docs/examples/(\w+)\.py", path):
+            return f"[{label}](/generated/gallery/{example[1]}.rst)"
+        if (result := re.match(r"validation/results/(\w+)/", path)) and result[1] in RESULTS:
+            return f"[{label}](/generated/results/{result[1]}.md)"
+        if path.startswith("validation/results/reference-run"):
+            return f"[{label}](/generated/results/reference.md)"
+        if path == "PAPER.md":
+            return f"[{label}](/generated/paper.md)"
+        return found[0] if path.startswith("docs/") else label
 
-    return re.sub(r"(!?)\[((?:[^\[\]]|`[^`]*`)*)\]\(([^)\s]+)\)", link, text)
-
-
-def fenced(text: str) -> str:
-    """Indented commands as code of a shell, those of Python as such."""
-    lines, out, block = text.split("\n"), [], []
-    inside = False
-    for line in [*lines, ""]:
-        inside ^= line.startswith("```")
-        if not inside and (line.startswith("    ") or (block and not line.strip())):
-            block.append(line[4:])
-            continue
-        if block:
-            body = "\n".join(block).rstrip()
-            shell = re.match(r"(kfac-ref|python|mpiexec|srun|[\w-]+/bin/python)\b", body.lstrip())
-            out += [f"```{'bash' if shell else 'python'}", body, "```", ""]
-            block = []
-        out.append(line)
-    return "\n".join(out)
+    return re.sub(r"(?<!!)\[((?:[^\[\]`]|`[^`]*`)*)\]\(([^)\s]+)\)", link, text)
 
 
-def sections(text: str) -> dict[str, str]:
-    """Heading of level 2: what stands below it, with its subheadings."""
-    parts = re.split(r"^## (.*)$", text, flags=re.M)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def readme() -> None:
-    found = sections((ROOT / "README.md").read_text(encoding="utf-8"))
-    if absent := {heading for headings in SECTIONS.values() for heading in headings} - set(found):
-        raise ValueError(f"README.md has no sections {sorted(absent)}, of which pages are made")
-    for name, headings in SECTIONS.items():
-        page = OUT / "readme" / f"{name}.md"
-        texts = [
-            f"# {TITLES.get(heading, heading)}\n{found[heading].replace(chr(10) + '### ', chr(10) + '## ')}"
-            for heading in headings
-        ]
-        written(page, relinked(fenced("\n".join(texts)), page))
+def read(app: Sphinx, name: str, source: list[str]) -> None:
+    """What Sphinx is given of a page that was not generated."""
+    path = Path(app.srcdir) / f"{name}.md"
+    if path.is_file() and OUT not in path.parents:
+        source[0] = relinked(source[0], path)
 
 
 # --- PAPER.md --------------------------------------------------------------------------------------------------------
@@ -281,7 +235,6 @@ def skipped(app: Sphinx, what: str, name: str, thing: object, skip: bool, option
 def generate(app: Sphinx) -> None:
     """All of them."""
     reference()
-    readme()
     paper()
     results()
 
@@ -289,6 +242,7 @@ def generate(app: Sphinx) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("builder-inited", generate, priority=1)
+    app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring, priority=1)
     app.connect("autodoc-skip-member", skipped)
     return {"parallel_read_safe": True}

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from kfac_ref.command import cli
 from tests.docs.examples import FOLDER
+from tests.docs.pages import PAGES
 from tests.test_paper import COMPUTED, rows
 
 
@@ -19,7 +19,6 @@ def site(tmp_path_factory):
     spec.loader.exec_module(module)
     module.OUT = tmp_path_factory.mktemp("docs") / "generated"
     module.reference()
-    module.readme()
     module.paper()
     module.results()
     return module
@@ -41,15 +40,29 @@ def test_every_equation_has_links_to_its_code_and_its_tests(site):
     assert linked > 150
 
 
-def test_links_of_the_readme_s_pages_lead_somewhere(site):
-    for page in (site.OUT / "readme").glob("*.md"):
-        for bang, target in re.findall(r"(!?)\[[^\]]*\]\(([^)\s#]+)\)", page.read_text(encoding="utf-8")):
-            if bang:
-                assert (page.parent / target).exists(), target
-            elif target.startswith("/generated/gallery/"):
+def test_links_of_pages_lead_to_pages_of_the_site(site):
+    linked = 0
+    for page in PAGES[1:]:
+        text = site.relinked(page.read_text(encoding="utf-8"), page)
+        for target in re.findall(r"(?<!!)\[[^\]]*\]\((/generated/[^)\s#]+)\)", text):
+            if target.startswith("/generated/gallery/"):
                 assert (FOLDER / target.rsplit("/", 1)[1]).with_suffix(".py").is_file(), target
-            elif target.startswith("/generated/"):
+            else:
                 assert (site.OUT / target.removeprefix("/generated/")).is_file(), target
+            linked += 1
+    assert linked > 10
+
+
+def test_links_by_where_they_lead(site):
+    page = FOLDER.parent / "how-to" / "a.md"
+    text = (
+        "[a](table.md), [b `x`](../examples/fisher.py), [c](../../PAPER.md), [d](https://e.f), ![g](../../h.png), "
+        "[i](../../kfac_ref/settings.py), [j](../../validation/results/kfc/kfc.txt)"
+    )
+    assert site.relinked(text, page) == (
+        "[a](table.md), [b `x`](/generated/gallery/fisher.rst), [c](/generated/paper.md), [d](https://e.f), "
+        "![g](../../h.png), i, [j](/generated/results/kfc.md)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,14 +86,3 @@ def test_every_public_name_has_a_docstring(site):
             thing = getattr(module, name)
             if callable(thing):
                 assert thing.__doc__ and not thing.__doc__.startswith(f"{name}("), f"{page.stem}.{name}"
-
-
-@pytest.mark.parametrize("page", ["index.md"])
-def test_commands_of_the_site_s_own_pages_exist(page):
-    commands = re.findall(
-        r"^kfac-ref (.*)$|&& kfac-ref (.*)$", (FOLDER.parent / page).read_text(encoding="utf-8"), re.M
-    )
-    assert len(commands) == 2
-    for line in map("".join, commands):
-        options, rest = cli._parser().parse_known_args(line.split())
-        assert not rest and options.command
