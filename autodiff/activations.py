@@ -23,13 +23,14 @@ class Activation(Protocol):
         """As in the table, or a description."""
 
     def value(self, s: Array) -> tuple[Array, Array]:
-        """a = φ(s), and what the derivative needs."""
+        """a = φ(s), entry by entry or not, of s (…, d), and what the derivative needs; a has the shape of s (§2.1)."""
 
     def push(self, saved: Array, tangent: Array) -> Array:
-        """ȧ = φ′ ṡ (forward mode)."""
+        """ȧ = φ′ ṡ (forward mode, App. C) of a `tangent` ṡ (…, d), with what `value` has `saved`, of the shape of s."""
 
     def pull(self, saved: Array, cotangent: Array) -> Array:
-        """𝒟s = φ′ᵀ 𝒟a (backward)."""
+        """𝒟s = φ′ᵀ 𝒟a (backward, Algorithm 1), of the shape of s, of a `cotangent` 𝒟a (…, d), with what `value` has
+        `saved`, as it was of s (…, d)."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class Elementwise:
     """φ′ ⊙ t, φ′ being a function of φ's value a: a function of a and t."""
 
     def value(self, s: Array) -> tuple[Array, Array]:
+        """a = φ(s) for s of any shape, and a again, of which φ′ is a function (§2.1)."""
         a = self.phi(s)
         return a, a
 
     def push(self, saved: Array, tangent: Array) -> Array:
+        """φ′ ⊙ `tangent`, of any shape, `saved` being a, of the same shape; it serves 𝒟a, too (App. C)."""
         return self.times_slope(saved, tangent)
 
     pull = push
@@ -59,7 +62,7 @@ class Elementwise:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """The affine reparameterisation a = Ω φ(Φ s) + ω of another activation (§10).
+    """The affine reparameterisation a = Ω φ(Φ s) + ω of another activation (§10, Corollary 2).
 
     Parameters
     ----------
@@ -91,6 +94,7 @@ class Affine:
 
     @property
     def name(self) -> str:
+        """ "affine(…)" of the name of the other."""
         return f"affine({self.base.name})"
 
     @property
@@ -99,13 +103,16 @@ class Affine:
         return self.omega.shape[0]
 
     def value(self, s: Array) -> tuple[Array, Array]:
+        """As of `Activation.value`."""
         a, saved = self.base.value(s @ self.Phi.T)
         return a @ self.Omega.T + self.omega, saved
 
     def push(self, saved: Array, tangent: Array) -> Array:
+        """As of `Activation.push`."""
         return self.base.push(saved, tangent @ self.Phi.T) @ self.Omega.T
 
     def pull(self, saved: Array, cotangent: Array) -> Array:
+        """As of `Activation.pull`."""
         return self.base.pull(saved, cotangent @ self.Omega) @ self.Phi
 
 
@@ -139,7 +146,10 @@ def _named(name: str) -> Elementwise:
 
 
 def activation(name_or_activation: str | Activation) -> Activation:
-    """The activation called so, or the activation itself; ValueError for an unknown name."""
+    """The activation φ_i called so, or the activation itself (§2.1).
+
+    ValueError for an unknown name, TypeError for what is neither a name nor an activation.
+    """
     if isinstance(name_or_activation, str):
         return ACTIVATIONS[closest(name_or_activation, ACTIVATIONS, "activation")]
     if not all(hasattr(name_or_activation, part) for part in ("value", "push", "pull")):

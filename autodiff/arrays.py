@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
+from scipy.linalg import get_lapack_funcs
 
 from autodiff.names import closest
 
@@ -31,12 +32,12 @@ def namespace(*arrays: Array) -> Any:
 
 
 def is_numpy(x: Array) -> bool:
-    """Whether x is an array of NumPy."""
+    """Whether x, of any shape, is an array of NumPy."""
     return isinstance(x, np.ndarray)
 
 
 def device(x: Array) -> Any:
-    """The device on which `x` lives."""
+    """The device on which `x`, of any shape, lives."""
     return array_api_compat.device(x)
 
 
@@ -90,14 +91,15 @@ def _round_to_tf32(wanted: bool) -> None:
 
 
 def from_numpy(x: np.ndarray, like: Array) -> Array:
-    """`x` in the library and on the device of `like`; a floating-point `x` also takes the dtype of `like`."""
+    """`x`, of any shape, in the library and on the device of `like`; a floating-point `x` also takes the dtype of
+    `like`."""
     xp = namespace(like)
     dtype = like.dtype if np.issubdtype(x.dtype, np.floating) else None
     return xp.asarray(x, dtype=dtype, device=device(like))
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """`x` on the host."""
+    """`x`, of any shape, on the host."""
     if is_numpy(x):
         return x
     if array_api_compat.is_cupy_array(x):
@@ -107,7 +109,7 @@ def to_numpy(x: Array) -> np.ndarray:
 
 
 def read_scalars(*groups: Array) -> list[np.ndarray]:
-    """Values of several small arrays on the host in float64, in one transfer; shapes are kept."""
+    """Values of several small arrays of any shape on the host in float64, in one transfer; each keeps its shape."""
     xp = namespace(*groups)
     flat = xp.concat([xp.astype(xp.reshape(g, (-1,)), xp.float64) for g in groups])
     host = to_numpy(flat)
@@ -124,7 +126,7 @@ def wait(like: Array) -> None:
 
 
 def require_floating(x: Array, name: str) -> None:
-    """TypeError naming `name` unless x is an array of float32 or float64."""
+    """TypeError naming `name` unless x, of any shape, is an array of float32 or float64."""
     try:
         xp = namespace(x)
     except TypeError:
@@ -134,7 +136,7 @@ def require_floating(x: Array, name: str) -> None:
 
 
 def require_alike(x: Array, like: Array, name: str) -> None:
-    """TypeError naming `name` unless x is an array of the library, dtype and device of `like`.
+    """TypeError naming `name` unless x, of any shape, is an array of the library, dtype and device of `like`.
 
     What would be promoted or copied silently (float64 data for float32 parameters, integers whose products overflow,
     data on another device) is refused, for the arrays handed in decide what the results are.
@@ -183,7 +185,7 @@ combination = Fused("alpha, x, beta, y", "out = alpha * x + beta * y", lambda al
 
 
 def append_ones(a: Array) -> Array:
-    """ā = [a; 1]: the homogeneous coordinate is the last column. (…, d) → (…, d+1)."""
+    """ā = [a; 1]: the homogeneous coordinate is the last column. (…, d) → (…, d+1) (§2.1)."""
     xp = namespace(a)
     return xp.concat([a, xp.ones((*a.shape[:-1], 1), dtype=a.dtype, device=device(a))], axis=-1)
 
@@ -199,8 +201,8 @@ def constant(values: tuple[float, ...], like: Array) -> Array:
 
 
 def image_rows(x: Array, stride: int, number: int, width: int) -> Array | None:
-    """Of images (m, H, W, c) the `width` pixels from every `stride`-th on, in each row: a view (m, H, number, width·c)
-    in which pixels lie behind each other. None where the library has no such view."""
+    """Of images x (m, H, W, c) the `width` pixels from every `stride`-th on, in each row: a view (m, H, number,
+    width·c) in which pixels lie behind each other. None where the library has no such view."""
     if not (is_numpy(x) or array_api_compat.is_cupy_array(x)):
         return None
     xp, (m, H, _, c) = namespace(x), x.shape
@@ -215,20 +217,22 @@ def image_rows(x: Array, stride: int, number: int, width: int) -> Array | None:
 
 
 def add_to_diagonal(A: Array, value: Array) -> Array:
-    """A + value·I for a square A and a 0-d `value` on the same device."""
+    """A + value·I, (n, n), for a square A (n, n) and a 0-d `value` on the same device."""
     xp = namespace(A)
     return A + value * xp.eye(A.shape[0], dtype=A.dtype, device=device(A))
 
 
 def inner(u: Sequence[Array], v: Sequence[Array]) -> Array:
-    """Σ over layers and entries of u·v, 0-d on the device: of each layer in its dtype, over the layers in float64."""
+    """Σ over layers and entries of u·v, 0-d on the device, u and v having arrays of the same shapes: of each layer in
+    its dtype, over the layers in float64."""
     xp = namespace(u[0])
     products = [xp.vecdot(xp.reshape(x, (-1,)), xp.reshape(y, (-1,))) for x, y in zip(u, v, strict=True)]
     return xp.sum(xp.astype(xp.stack(products), xp.float64))
 
 
 def gram(vectors: Sequence[Sequence[Array]]) -> Array:
-    """The inner products, as `inner`, of every two of r vectors given layer by layer: (r, r)."""
+    """The inner products, as `inner`, of every two of r `vectors`, given layer by layer as arrays of the same shapes:
+    (r, r)."""
     xp, r = namespace(vectors[0][0]), range(len(vectors))
     products = []
     for parts in zip(*vectors, strict=True):
@@ -244,7 +248,8 @@ def gram(vectors: Sequence[Sequence[Array]]) -> Array:
 
 
 def logistic(z: Array) -> Array:
-    """1 / (1 + e^−z), with a small relative error for negative z, too; 0 where e^−z overflows (in float32 z < −88)."""
+    """1 / (1 + e^−z) for z of any shape, with a small relative error for negative z, too; 0 where e^−z overflows (in
+    float32 z < −88)."""
     xp = namespace(z)
     if is_numpy(z):
         # NumPy's vectorised exp: several times faster than scipy.special.expit
@@ -262,14 +267,14 @@ def logistic(z: Array) -> Array:
 
 
 def positive_part(z: Array) -> Array:
-    """max(z, 0)."""
+    """max(z, 0) for z of any shape."""
     # not `clip`, which on CuPy gathers by a mask and so waits for the device
     xp = namespace(z)
     return xp.maximum(z, xp.zeros((), dtype=z.dtype, device=device(z)))
 
 
 def at_most_one(x: Array) -> Array:
-    """min(x, 1)."""
+    """min(x, 1) for x of any shape, as App. B's spectra are clipped."""
     xp = namespace(x)
     return xp.minimum(x, xp.ones((), dtype=x.dtype, device=device(x)))
 
@@ -289,14 +294,14 @@ softplus = Fused("z", "out = max(z, T(0)) + log1p(exp(-abs(z)))", _softplus)
 
 
 def uniform(key: Sequence[int], shape: tuple[int, ...], like: Array) -> Array:
-    """Uniform numbers in [0, 1) of the library, device and dtype of `like`."""
+    """Uniform numbers in [0, 1) of that shape, and of the library, device and dtype of `like`."""
     if array_api_compat.is_cupy_array(like):
         return _cupy_generator(key).random(shape, dtype=like.dtype)
     return from_numpy(np.random.default_rng(key).random(shape, dtype=_numpy_dtype(like)), like)
 
 
 def normal(key: Sequence[int], shape: tuple[int, ...], like: Array) -> Array:
-    """Standard normal numbers of the library, device and dtype of `like`."""
+    """Standard normal numbers of that shape, and of the library, device and dtype of `like`."""
     if array_api_compat.is_cupy_array(like):
         return _cupy_generator(key).standard_normal(shape, dtype=like.dtype)
     return from_numpy(np.random.default_rng(key).standard_normal(shape, dtype=_numpy_dtype(like)), like)
@@ -316,12 +321,16 @@ def _cupy_generator(key: Sequence[int]) -> Any:
 
 
 def inverse_square_root(A: Array) -> tuple[Array, Array]:
-    """R with RᵀR = A⁻¹ for a symmetric positive definite A (n, n), and the smallest pivot, 0-d.
+    """R with RᵀR = A⁻¹ for a symmetric positive definite A (n, n), and the smallest pivot, 0-d (§4.2, App. B).
 
     R = L⁻¹ is lower-triangular, A = L Lᵀ being the Cholesky factorisation, and the pivot is the smallest diagonal entry
     of L. If A is not positive definite, nothing is raised, on any library: the pivot is then NaN or not above 0, and R
     is of no use, so that whoever reads the pivot from the device finds out, and nobody else needs to wait for it.
     """
+    if is_numpy(A):
+        U, pivot = _factorised(A)
+        R, _ = _lapack("trtri", A)(U, overwrite_c=True)
+        return R.T, pivot
     xp = namespace(A)
     try:
         L = xp.linalg.cholesky(A)
@@ -329,6 +338,40 @@ def inverse_square_root(A: Array) -> tuple[Array, Array]:
     except np.linalg.LinAlgError:
         nothing = xp.full(A.shape, float("nan"), dtype=A.dtype, device=device(A))
         return nothing, nothing[0, 0]
+
+
+def inverse(A: Array) -> tuple[Array, Array]:
+    """A⁻¹ itself, and the smallest pivot: see `inverse_square_root`."""
+    if not is_numpy(A):
+        R, pivot = inverse_square_root(A)
+        return R.T @ R, pivot
+    U, pivot = _factorised(A)
+    found, _ = _lapack("potri", A)(U, overwrite_c=True)
+    return _mirrored(found), pivot
+
+
+def _lapack(name: str, like: np.ndarray) -> Callable[..., Any]:
+    (function,) = get_lapack_funcs((name,), (like,))
+    return function
+
+
+def _factorised(A: np.ndarray) -> tuple[np.ndarray, Array]:
+    """U = Lᵀ, in Fortran's order, and the smallest pivot."""
+    # NumPy's own factorisation copies to that order and back, which takes longer than factorising
+    U, stopped_at = _lapack("potrf", A)(A.copy().T, overwrite_a=True)
+    pivots = np.diagonal(U)
+    sound = stopped_at == 0 and bool(np.all(np.isfinite(pivots)))
+    return U, np.asarray(np.min(pivots) if sound else np.nan, dtype=A.dtype)
+
+
+def _mirrored(S: np.ndarray) -> np.ndarray:
+    """S with its upper triangle below the diagonal, too, in place."""
+    n, step = S.shape[0], 64
+    for i in range(0, n, step):
+        j = min(i + step, n)
+        S[i:j, i:j] = np.triu(S[i:j, i:j]) + np.triu(S[i:j, i:j], 1).T
+        S[j:, i:j] = S[i:j, j:].T
+    return S
 
 
 def _smallest_pivot(L: Array, A: Array) -> Array:
@@ -345,20 +388,11 @@ def _inverse_lower(L: Array) -> Array:
         import cupy
         from cupyx.scipy.linalg import solve_triangular
 
-        # one call, where what follows would be hundreds; Lᵀ lies in memory as cuBLAS wants it
+        # Lᵀ lies in memory as cuBLAS wants it
         identity = cupy.eye(L.shape[0], dtype=L.dtype, order="F")
         return solve_triangular(L.T, identity, trans="T", lower=False, overwrite_b=True)
-    # [[P, 0], [Q, S]]⁻¹ = [[P⁻¹, 0], [−S⁻¹QP⁻¹, S⁻¹]]: nearly all of it matrix products of the library at hand. SciPy's
-    # triangular solver brings BLAS threads of its own, which get in the way of NumPy's and slow the whole step down.
-    xp, n = namespace(L), L.shape[0]
-    if n <= 64:
-        return xp.tril(xp.linalg.inv(L))
-    h = n // 2
-    inverse = xp.zeros_like(L)
-    inverse[:h, :h] = _inverse_lower(L[:h, :h])
-    inverse[h:, h:] = _inverse_lower(L[h:, h:])
-    inverse[h:, :h] = -(inverse[h:, h:] @ L[h:, :h]) @ inverse[:h, :h]
-    return inverse
+    xp = namespace(L)
+    return xp.tril(xp.linalg.inv(L))
 
 
 def upper_triangle(S: Array) -> Array:
@@ -368,7 +402,7 @@ def upper_triangle(S: Array) -> Array:
 
 
 def from_upper_triangle(x: Array, n: int) -> Array:
-    """The symmetric (n, n) whose `upper_triangle` is x."""
+    """The symmetric (n, n) whose `upper_triangle` is x, (n(n+1)/2,)."""
     S, end = namespace(x).empty((n, n), dtype=x.dtype, device=device(x)), 0
     for i in range(n):
         start, end = end, end + n - i
@@ -378,7 +412,8 @@ def from_upper_triangle(x: Array, n: int) -> Array:
 
 
 def eigh(S: Array) -> tuple[Array, Array]:
-    """Eigenvalues (n,) in ascending order and eigenvectors (n, n), as columns, of a symmetric S; NaN if S holds one."""
+    """Eigenvalues (n,) in ascending order and eigenvectors (n, n), as columns, of a symmetric S (n, n), as App. B needs
+    them; NaN if S holds one."""
     xp = namespace(S)
     try:
         values, vectors = xp.linalg.eigh(S)

@@ -40,7 +40,8 @@ def _glorot(rng: np.random.Generator, layer: Layer, shape: tuple[int, int]) -> n
 
 
 def glorot_initialisation(network: Network, seed: int) -> list[np.ndarray]:
-    """Glorot & Bengio (2010): weights uniform in ±√(6/(fan-in + fan-out)), biases 0; float64 on the host.
+    """Glorot & Bengio (2010): weights uniform in ±√(6/(fan-in + fan-out)), biases 0: the θ that Algorithm 2 starts
+    from, of the shapes of W_1 … W_ℓ, float64 on the host.
 
     A convolution's fans count its kernel's entries. From state to state a recurrent layer's weights are a random
     orthogonal matrix.
@@ -49,7 +50,8 @@ def glorot_initialisation(network: Network, seed: int) -> list[np.ndarray]:
 
 
 def he_initialisation(network: Network, seed: int) -> list[np.ndarray]:
-    """He et al. (2015): weights of layers with relu units from N(0, 2/fan-in), others as `glorot_initialisation`."""
+    """He et al. 2015: weights of layers with relu units from N(0, 2/fan-in), others as `glorot_initialisation`; of the
+    shapes of W_1 … W_ℓ."""
 
     def draw(rng: np.random.Generator, layer: Layer, shape: tuple[int, int]) -> np.ndarray:
         if layer.activation.name != "relu":  # type: ignore[attr-defined]
@@ -60,7 +62,7 @@ def he_initialisation(network: Network, seed: int) -> list[np.ndarray]:
 
 
 def sparse_initialisation(network: Network, seed: int, connections: int = 15) -> list[np.ndarray]:
-    """Sparse initialisation (Martens 2010; §13), float64 on the host.
+    """Sparse initialisation (Martens 2010; §13): arrays of the shapes of W_1 … W_ℓ, float64 on the host.
 
     Each unit has `connections` incoming weights from N(0, 1), at indices drawn with replacement as the authors' program
     does; the others and the biases are 0. The standard deviation is halved for each side (input, output) of a layer

@@ -55,16 +55,16 @@ class Likelihood:
         return Likelihood, tuple(getattr(self, f.name) for f in fields(self))
 
     def nll(self, z: Array, y: Array) -> Array:
-        """−log r(y|z) per case, (m,), constants included."""
+        """−log r(y|z) of each case, (m,), constants included, for z and y (m, d) (§2.1)."""
         return self.loss(z, y) + self.constant(z.shape[1])
 
     def derivative(self, z: Array, y: Array) -> Array:
-        """𝒟z = dL/dz = E[y|z] − y of each case, (m, d); not divided by the number of cases. Its squared norm is the
-        case's squared reconstruction error (§13)."""
+        """𝒟z = dL/dz = E[y|z] − y of each case, (m, d), for z and y (m, d); not divided by the number of cases
+        (Algorithm 1). Its squared norm is the case's squared reconstruction error (§13)."""
         return self.mean(z) - y
 
     def sample(self, z: Array, key: Sequence[int]) -> Array:
-        """y (m, d) drawn from R_{y|z} with a random key (see autodiff.arrays)."""
+        """y (m, d) drawn from R_{y|z}, for z (m, d), with a random key (see autodiff.arrays) (§2.1)."""
         return self.sample_with(z, self.noise(key, tuple(z.shape), z))
 
     def excess(self, y: Array) -> Array:
@@ -211,8 +211,8 @@ LIKELIHOODS: dict[str, Likelihood] = {
 def at_positions(row: Likelihood, positions: int) -> Likelihood:
     """The likelihood of outputs that are `positions` times those of `row`, independent of each other.
 
-    z and y are (…, positions·d), position after position; L is the sum over positions. The same arguments give the same
-    object, so that equal networks have equal likelihoods. ValueError for a `row` that has other positions already.
+    z and y are (…, positions·d), position after position; L is the sum over positions (ER). The same arguments give the
+    same object, so that equal networks have equal likelihoods. ValueError for a `row` that has other positions already.
     """
     if positions == row.positions:
         return row
@@ -257,7 +257,7 @@ def _named(name: str, positions: int) -> Likelihood:
 
 
 def likelihood(name_or_likelihood: str | Likelihood) -> Likelihood:
-    """The likelihood called so, or the likelihood itself; ValueError for an unknown name."""
+    """The likelihood R_{y|z} called so, or the likelihood itself; ValueError for an unknown name (§2.1)."""
     if isinstance(name_or_likelihood, Likelihood):
         return name_or_likelihood
     return LIKELIHOODS[closest(name_or_likelihood, LIKELIHOODS, "likelihood")]

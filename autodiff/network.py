@@ -164,7 +164,7 @@ class Network:
 
     @cached_property
     def shapes(self) -> list[tuple[int, int]]:
-        """The shapes of W_1 … W_ℓ."""
+        """The shapes of W_1 … W_ℓ, bias column included (§2.1)."""
         return [layer.shape for layer in self.weighted if layer.shape]
 
     @cached_property
@@ -222,12 +222,12 @@ class Network:
     # --- data inside and outside ---
 
     def spread(self, parameters: Sequence[Array]) -> list[Array | None]:
-        """For each stage its W, or None."""
+        """For each stage its W, of its shape, or None, from the `parameters` W_1 … W_ℓ, of `shapes`."""
         left = iter(parameters)
         return [next(left) if stage.shape else None for stage in self.stages]
 
     def packed(self, X: Array) -> Array:
-        """Cases as the passes take them: (m, *input), the channels of images last."""
+        """Cases X (m, d_0) or (m, *input) as the passes take them: (m, *input), the channels of images last."""
         if len(self.input) == 1:
             return X
         return packed(namespace(X).reshape(X, (X.shape[0], *self.input)), self.input)

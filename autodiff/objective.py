@@ -24,7 +24,7 @@ class Loss:
     """Values on a batch; 0-d float64 arrays on the device, so that no transfer is forced."""
 
     h: Array
-    """h(θ), without the likelihood's constant (`Likelihood.constant`)."""
+    """h(θ), a mean over cases and (η/2)‖θ‖², without the likelihood's constant (`Likelihood.constant`)."""
     error: Array
     """‖y − E[y|z]‖², mean over cases."""
     excess: Array
@@ -32,12 +32,13 @@ class Loss:
 
 
 def loss(forward_pass: ForwardPass, Y: Array, eta: float) -> Loss:
-    """h and the error on the batch of `forward_pass` with targets Y (m, d_ℓ)."""
+    """h, a mean over cases, and the error on the batch of `forward_pass` with targets Y (m, d_ℓ) (§2.1)."""
     return _loss(forward_pass, Y, eta, visit=lambda rows, activities, y, Dz: None)
 
 
 def loss_and_gradient(forward_pass: ForwardPass, Y: Array, eta: float) -> tuple[Loss, Parameters]:
-    """The same, and ∇h = mean over cases of 𝒟θ + ηθ, by one backward pass (Algorithm 1)."""
+    """The same with Y (m, d_ℓ), and ∇h = mean over cases of 𝒟θ + ηθ, of the shapes of W_1 … W_ℓ, by one backward pass
+    (Algorithm 1)."""
     parameters, m = forward_pass.parameters, forward_pass.total()
     gradient = [eta * W for W in parameters]
 
@@ -92,7 +93,7 @@ def _without_padding(forward_pass: ForwardPass, Y: Array) -> tuple[Array, Array,
 
 def constant(forward_pass: ForwardPass) -> float:
     """What is to be added to `Loss.h` to make it a mean of −log r(y|z): `Likelihood.constant`, of the outputs at the
-    steps that cases have."""
+    steps that cases have (RNN §3)."""
     network = forward_pass.network
     value = network.likelihood.constant(network.outputs)
     if forward_pass.lengths is None or len(network.output) == 1 or not value:
@@ -101,7 +102,7 @@ def constant(forward_pass: ForwardPass) -> float:
 
 
 def require_finite(X: Array, Y: Array) -> None:
-    """ValueError naming the first entry of X or Y that is not finite. It brings both to the host."""
+    """ValueError naming the first entry of X or Y, of any shapes, that is not finite. It brings both to the host."""
     for name, x in (("X", X), ("Y", Y)):
         host = to_numpy(x)
         for place in np.argwhere(~np.isfinite(host))[:1]:
@@ -109,9 +110,9 @@ def require_finite(X: Array, Y: Array) -> None:
 
 
 def check_weights(weights: Array | None, cases: int, like: Array, *parts: int, share: bool = False) -> None:
-    """TypeError unless weights of cases are None or an array like `like`; ValueError unless they are (cases,), finite,
-    ≥ 0, and, but for a share's, not all 0, nor those of the first n cases for any n in `parts`. It brings their sums to
-    the host."""
+    """TypeError unless `weights` of cases are None or an array like `like`; ValueError unless `weights` are (cases,),
+    finite, ≥ 0, and, but for a share's, not all 0, nor those of the first n cases for any n in `parts`. It brings their
+    sums to the host."""
     if weights is None:
         return
     require_alike(weights, like, "weights")
@@ -130,7 +131,7 @@ def check_weights(weights: Array | None, cases: int, like: Array, *parts: int, s
 
 
 def check_totals(totals: Mapping[int, Any], cases: int) -> None:
-    """ValueError unless the sums of the weights of the first n of so many cases, by n, are > 0."""
+    """ValueError unless the sums of the weights of the first n of so many cases, by n, are > 0 (§14)."""
     for n, total in totals.items():
         if not total > 0:
             which = "all" if n == cases else f"those of the first {n} cases, of which curvature is the mean,"
@@ -139,7 +140,7 @@ def check_totals(totals: Mapping[int, Any], cases: int) -> None:
 
 def check_lengths(lengths: Any, network: Network, cases: int) -> None:
     """ValueError or TypeError unless lengths of sequences are None, or whole numbers (cases,) from 1 to T on the host,
-    and the network takes sequences (T, d)."""
+    and the network takes sequences (T, d) (RNN §3)."""
     if lengths is None:
         return
     if not (isinstance(lengths, np.ndarray) and np.issubdtype(lengths.dtype, np.integer)):
@@ -154,7 +155,8 @@ def check_lengths(lengths: Any, network: Network, cases: int) -> None:
 
 
 def require_sound(likelihood: Likelihood, X: Array, Y: Array, h: float, excess: float) -> None:
-    """ValueError naming the entry of X or Y to blame, if h is not finite because of it or Y is out of range.
+    """ValueError naming the entry of X (m, …) or Y (m, d_ℓ) to blame, if h is not finite because of it or Y is out of
+    range.
 
     It is for the values of `Loss` once they have been read; X and Y are brought to the host only if these are bad.
     """
@@ -173,7 +175,7 @@ class Evaluation:
     """Values on all cases, on the host."""
 
     h: float
-    """h(θ), the likelihood's constant included."""
+    """h(θ), a mean over cases and (η/2)‖θ‖², the likelihood's constant included."""
     error: float
     """‖y − E[y|z]‖², mean over cases."""
     misclassified: float | None
@@ -190,7 +192,8 @@ def evaluate(
     weights: Array | None = None,
     lengths: np.ndarray | None = None,
 ) -> Evaluation:
-    """Evaluate a network on X (N, d_0) with targets Y (N, d_ℓ), at most EVALUATED cases at once.
+    """Evaluate a network on X (N, d_0) with targets Y (N, d_ℓ), at most EVALUATED cases at once: h (§2.1) and the
+    errors (§13), means over cases.
 
     With `weights` (N,) the means are weighted, with `lengths` (N,) sequences have so many steps (see `ForwardPass`).
     ValueError or TypeError where these do not fit.

@@ -46,7 +46,7 @@ class Activities:
         return [layer.rows(tape) for layer, tape in self.weighted()]
 
     def rows(self, i: int) -> Array:
-        """Those of layer i = 1 … ℓ alone."""
+        """The rows of layer i = 1 … ℓ alone, (m·T, p)."""
         layer, tape = self.weighted()[i - 1]
         return layer.rows(tape)
 
@@ -55,7 +55,7 @@ class Activities:
         return [(layer, tape) for layer, tape in zip(self.network.stages, self.tapes, strict=True) if layer.shape]
 
     def head(self, cases: int) -> Activities:
-        """The first `cases` cases, without copying."""
+        """The first `cases` cases, without copying (§8)."""
         m = self.z.shape[0]
         if cases >= m:
             return self
@@ -64,7 +64,7 @@ class Activities:
 
 
 def forward(network: Network, parameters: Parameters, X: Array, mask: Array | None = None) -> Activities:
-    """s_i = W_i ā_{i−1}, a_i = φ_i(s_i), layer by layer, for the cases X (m, d_0) or (m, *input).
+    """s_i = W_i ā_{i−1}, a_i = φ_i(s_i), layer by layer, for the cases X (m, d_0) or (m, *input) (§2.1, Algorithm 1).
 
     With a mask (m, T) of sequences that differ in length, all passes are those of each case at its own length: rows,
     derivatives, and outputs at each step (where there are such) are 0 at padding.
@@ -95,7 +95,8 @@ def _unpadded(x: Array, mask: Array | None, network: Network) -> Array:
 
 
 def backward(network: Network, parameters: Parameters, activities: Activities, Dz: Array) -> list[Array]:
-    """g_1 … g_ℓ, each (m·T, d_i), from 𝒟z (m, d_ℓ): g_{i−1} = φ′_{i−1} ⊙ W_iᵀ g_i, per case and unaveraged.
+    """g_1 … g_ℓ, each (m·T, d_i), from 𝒟z, `Dz` (m, d_ℓ): g_{i−1} = φ′_{i−1} ⊙ W_iᵀ g_i, per case and unaveraged
+    (Algorithm 1).
 
     The derivative of the i-th parameters is then 𝒟W_i = Σ_t g_{i,t} ā_{i−1,t}ᵀ, summed over cases too g_iᵀ ā_{i−1} as
     matrices. Several 𝒟z go back together: from (r, m, d_ℓ) come g_i of shape (r, m·T, d_i). A layer without rows has
@@ -125,7 +126,7 @@ def backward(network: Network, parameters: Parameters, activities: Activities, D
 def forward_mode(
     network: Network, parameters: Parameters, activities: Activities, directions: Sequence[Parameters]
 ) -> Array:
-    """Jv of every case for each of r directions v = (V_1 … V_ℓ), pushed forward together: (r, m, d_ℓ).
+    """Jv of every case for each of r directions v = (V_1 … V_ℓ), pushed forward together: (r, m, d_ℓ) (App. C).
 
     ṡ_i = V_i ā_{i−1} + W_i [ȧ_{i−1}; 0], ȧ_i = φ_i′ ⊙ ṡ_i.
     """
@@ -145,7 +146,7 @@ def forward_mode(
 
 
 class ForwardPass:
-    """The forward pass of a batch, worked through in chunks.
+    """The forward pass of a batch X (m, d_0) or (m, *input), worked through in chunks (Algorithm 1, §8, §13).
 
     A batch that fits in one chunk is passed forward once and its activities are shared by all who ask; a larger one is
     passed forward again each time, so that memory does not grow with the batch. A chunk has at most `chunk_size` cases,
@@ -187,16 +188,17 @@ class ForwardPass:
         return self.X.shape[0] if self.share is None else self.share.cases
 
     def here(self, cases: int) -> int:
-        """How many of the first `cases` cases are in X: all, but with a share."""
+        """How many of the first `cases` cases are in X: all, but with a share (§14)."""
         return cases if self.share is None else self.share.here(cases)
 
     def of_the_case(self, x: Array) -> Array:
-        """Of numbers for the first cases of the batch, a row each, those for the cases in X."""
+        """Of numbers x (cases, …) for the first cases of the batch, a row each, those for the cases in X: (here, …)
+        (§14)."""
         return x if self.share is None else self.share.part(x)
 
     def total(self, cases: int | None = None, dtype: Any = None) -> Any:
         """Σ w_n of the first `cases` cases (default: all), what sums over them are divided by; without weights their
-        number."""
+        number (§14)."""
         cases = self.cases if cases is None else cases
         if self.weights is None:
             return cases
@@ -205,22 +207,23 @@ class ForwardPass:
         return namespace(self.weights).sum(self.weights[:cases], dtype=dtype)
 
     def weighted(self, rows: slice, x: Array) -> Array:
-        """w_n x_n of these rows, x (…, m, d): for what is summed over cases. Without weights x itself."""
+        """w_n x_n of these rows, x (…, m, d), of its shape: for what is summed over cases. Without weights x itself."""
         return x if self.weights is None else x * self.weights[rows, None]
 
     def root_weighted(self, rows: slice, x: Array) -> Array:
-        """√w_n x_n, for what enters sums over cases squared."""
+        """√w_n x_n of these rows, x (…, m, d), of its shape: for what enters sums over cases squared."""
         return x if self.weights is None else x * namespace(self.weights).sqrt(self.weights[rows, None])
 
     def mask(self, rows: slice) -> Array | None:
-        """Which steps these cases have, (m, T) of ones and zeros; None where all have the same."""
+        """Which steps these cases have, (m, T) of ones and zeros; None where all have the same (RNN §3)."""
         if self.lengths is None:
             return None
         steps = np.arange(self.network.input[0]) < self.lengths[rows, None]
         return from_numpy(steps.astype(np.float64), self.X)
 
     def mean_of_cases(self, values: np.ndarray, cases: int | None = None) -> Array:
-        """The mean of the first `cases` cases' `values` (m, …), on the host, weighted where there are weights."""
+        """The mean of the first `cases` cases' `values` (m, …), on the host, weighted where there are weights: of the
+        shape of one case's (RNN §3)."""
         cases = self.cases if cases is None else cases
         here = from_numpy(np.asarray(values[: self.here(cases)], dtype=np.float64), self.X)
         if self.weights is None:
@@ -266,22 +269,22 @@ class ForwardPass:
         return max(ENTRIES // largest, 1)
 
     def backward(self, activities: Activities, Dz: Array) -> list[Array]:
-        """`backward` with this pass's network and parameters."""
+        """`backward` with this pass's network and parameters: g_i (…, m·T, d_i) from 𝒟z, `Dz` (…, m, d_ℓ)."""
         return backward(self.network, self.parameters, activities, Dz)
 
     def pull_back(self, activities: Activities, Dz: Array) -> Parameters:
-        """Jᵀ𝒟z summed over cases: the sums of 𝒟W_i = Σ_t g_{i,t} ā_{i−1,t}ᵀ, of the shapes of W_i; from several 𝒟z
-        (r, m, d_ℓ) those of each, with r in front."""
+        """Jᵀ𝒟z summed over cases: the sums of 𝒟W_i = Σ_t g_{i,t} ā_{i−1,t}ᵀ, of the shapes of W_i, from 𝒟z, `Dz` (m,
+        d_ℓ); from several 𝒟z (r, m, d_ℓ) those of each, with r in front (Algorithm 1)."""
         g = self.backward(activities, Dz)
         return [layer.gradient(tape, g_i) for (layer, tape), g_i in zip(activities.weighted(), g, strict=True)]
 
     def case_gradients(self, activities: Activities, g: Sequence[Array], i: int) -> Array:
-        """vec(𝒟W_i) of every case, (…, m, p·d), from the g_1 … g_ℓ that `backward` returned."""
+        """vec(𝒟W_i) of every case, (…, m, p·d), from g_1 … g_ℓ, `g` as `backward` returned it, each (…, m·T, d_i)."""
         layer, tape = activities.weighted()[i - 1]
         D = layer.case_gradients(tape, g[i - 1])
         xp = namespace(D)
         return xp.reshape(xp.matrix_transpose(D), (*D.shape[:-2], -1))
 
     def forward_mode(self, activities: Activities, directions: Sequence[Parameters]) -> Array:
-        """`forward_mode` with this pass's network and parameters."""
+        """`forward_mode` with this pass's network and parameters: (r, m, d_ℓ)."""
         return forward_mode(self.network, self.parameters, activities, directions)

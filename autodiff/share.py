@@ -28,5 +28,6 @@ class Share:
         return int(np.searchsorted(self.rows, cases))
 
     def part(self, x: Array) -> Array:
-        """Of the rows of x, one for each of the first cases of the whole batch, those of the cases that are here."""
+        """Of the rows of x (cases, …), one for each of the first cases of the whole batch, those of the cases that are
+        here: (here, …) (§14)."""
         return namespace(x).take(x, from_numpy(self.rows[: self.here(x.shape[0])], x), axis=0)

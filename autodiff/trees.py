@@ -10,7 +10,7 @@ from autodiff.arrays import Array, from_upper_triangle, upper_triangle
 
 @dataclass(frozen=True)
 class Symmetric:
-    """A symmetric matrix, of which only a triangle is taken out."""
+    """A symmetric matrix (n, n), of which only a triangle is taken out."""
 
     matrix: Array
 
@@ -25,7 +25,7 @@ class Place:
 
 
 def apart(tree: Any) -> tuple[Any, list[Array]]:
-    """The tree with `Place`s where it has arrays, and these. What is no array and holds none stays."""
+    """The tree with `Place`s where it has arrays, and these, of any shapes. What is no array and holds none stays."""
     found: list[Array] = []
     return _apart(tree, found), found
 
@@ -48,7 +48,7 @@ def _apart(tree: Any, found: list[Array]) -> Any:
 
 
 def together(tree: Any, arrays: list[Array]) -> Any:
-    """The reverse of `apart`."""
+    """The reverse of `apart`, from `arrays` of the shapes that it took out."""
     if isinstance(tree, Place):
         x = arrays[tree.number]
         return x if tree.size is None else Symmetric(from_upper_triangle(x, tree.size))

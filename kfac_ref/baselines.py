@@ -61,7 +61,8 @@ class SGDRecord:
     m: int
     """Cases in the mini-batch."""
     h: float
-    """h on the mini-batch at θ + μ_t v, where the gradient is taken; the likelihood's constant included."""
+    """h, a mean over the mini-batch and (η/2)‖θ‖², at θ + μ_t v, where the gradient is taken; the likelihood's constant
+    included."""
     error: float
     """‖y − E[y|z]‖² there, mean over the mini-batch."""
     mu: float
@@ -71,7 +72,7 @@ class SGDRecord:
 
 
 class SGD:
-    """SGD with Nesterov momentum: v ← μ_t v − ε∇h(θ + μ_t v), θ ← θ + v."""
+    """SGD with Nesterov momentum: v ← μ_t v − ε∇h(θ + μ_t v), θ ← θ + v (§13)."""
 
     def __init__(self, network: Network, settings: SGDSettings | None = None, processes: Processes = ALONE) -> None:
         self.network = network
@@ -138,7 +139,7 @@ class NaturalGradientSettings(CommonSettings):
 
 
 class NaturalGradient:
-    """Δ = −(F + (λ+η)I)⁻¹∇h with the exact F of the mini-batch, dense; λ by the rule of §6.5.
+    """Δ = −(F + (λ+η)I)⁻¹∇h with the exact F of the mini-batch, dense; λ by the rule of §6.5 (§2.2).
 
     Δ minimises M over all δ, not over a span: what re-scaling (§6.4) finds is α = 1 but for rounding, and momentum (§7)
     has nothing to add, μ = 0. States and records are K-FAC's, with γ = sqrt(λ+η), which nothing depends on, and

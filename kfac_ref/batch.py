@@ -28,13 +28,13 @@ class Batch(NamedTuple):
     """(m,), whole numbers on the host from 1 to T: how many steps each sequence of X (m, T, d) has, the others being
     padding, which is never seen; None: T."""
     rows: np.ndarray | None = None
-    """With several processes, each of which has a part of a mini-batch: the places in the mini-batch of the cases that
-    are here, ascending; None: p, p + P, … in process p of P."""
+    """With several processes, each of which has a part of a mini-batch: (m,), the places in the mini-batch of the cases
+    that are here, ascending; None: p, p + P, … in process p of P."""
 
     def forward_pass(
         self, network: Network, parameters: Parameters, chunk_size: int = CHUNK_SIZE, share: Share | None = None
     ) -> ForwardPass:
-        """Of the batch, with its weights and lengths, or of the share of a batch that it is."""
+        """Of the batch, with its weights and lengths, or of the share of a batch that it is (§2.1, RNN §3)."""
         return ForwardPass(network, parameters, self.X, chunk_size, self.weights, self.lengths, share)
 
 

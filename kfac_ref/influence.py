@@ -37,7 +37,7 @@ SAMPLED_TARGETS = 5
 
 @dataclass(frozen=True)
 class DampedEKFAC:
-    """U (diag(s) + λI) Uᵀ, U = U_A⊗U_G, of each layer."""
+    """U (diag(s) + λI) Uᵀ, U = U_A⊗U_G, of each layer (INF §3.1)."""
 
     basis: Eigenbasis
     damped: list[Array]
@@ -55,7 +55,7 @@ def fit(
     diagonal: str = "ekfac",
     kinds: Kinds = factors.USUAL,
 ) -> DampedEKFAC:
-    """EKFAC's approximation of F on the training cases of `forward_pass`, damped.
+    """EKFAC's approximation of F on the training cases of `forward_pass`, damped (INF §3.1); a mean over these.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def fit(
 
 
 class Influence:
-    """The influence of training cases (X, Y) at a network's parameters.
+    """The influence of training cases (X, Y) at a network's parameters (INF §2; INF §3.1).
 
     Parameters
     ----------

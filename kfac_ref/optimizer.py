@@ -61,7 +61,7 @@ class Record:
     m: int
     """Cases in the mini-batch."""
     h: float
-    """h(θ) on the mini-batch before the step, the likelihood's constant included."""
+    """h(θ), a mean over the mini-batch and (η/2)‖θ‖², before the step, the likelihood's constant included."""
     error: float
     """‖y − E[y|z]‖², mean over the mini-batch, before the step."""
     alpha: float
@@ -76,7 +76,7 @@ class Record:
     norm_delta: float
     """‖δ‖."""
     gradient: Parameters
-    """∇h."""
+    """∇h, a mean over the mini-batch, and ηθ."""
     direction: Parameters
     """Δ = −F₀⁻¹∇h."""
 
@@ -95,6 +95,11 @@ class KFAC:
         Among which the cases of every mini-batch are shared; `kfac_ref.machine.processes_found()`. All have the same
         state but for their summands of the factors, and take the same steps, which are those of one process to
         rounding.
+
+    Raises
+    ------
+    ValueError
+        If the setting `time` is for recurrent layers, and the network has none of several steps.
 
     Examples
     --------
@@ -190,7 +195,11 @@ class KFAC:
         # 5. the best candidate, the first of equals; the step
         best = min(usable, key=lambda c: models[c].change)
         best, model = processes.tell((best, models[best]), "decisions")
-        direction = directions[best]
+        inverse, direction = inverses[best], directions[best]
+        # the others are not held while ρ takes memory of its own, nor is what the passes left
+        del inverses, directions
+        likelihood_constant = constant(forward_pass)
+        del forward_pass
         if previous:
             pairs = zip(direction, previous[0], strict=True)
             delta = [combination(model.alpha, d, model.mu, d0) for d, d0 in pairs]
@@ -214,12 +223,12 @@ class KFAC:
             gamma=gammas[best],
             delta=delta,
             factors=running,
-            inverse=inverses[best],
+            inverse=inverse,
         )
         return state, Record(
             k=k,
             m=m,
-            h=float(h) + constant(forward_pass),
+            h=float(h) + likelihood_constant,
             error=float(error),
             alpha=model.alpha,
             mu=model.mu,
@@ -235,7 +244,8 @@ class KFAC:
     def update_factors(
         self, state: State, forward_pass: ForwardPass, sampled: Array | None
     ) -> Factors | ImplicitFactors:
-        """§5: ε·old + (1−ε)·new, the new ones from the first ⌈τ₁m⌉ cases; a subclass may add what its inverses need."""
+        """ε·old + (1−ε)·new, the new ones from the first ⌈τ₁m⌉ cases, with `sampled` targets (cases, d_ℓ) or drawn ones
+        (§5); a subclass may add what its inverses need. ValueError or TypeError as of `step`."""
         s, cases = self.settings, math.ceil(self.settings.tau1 * forward_pass.cases)
         if sampled is None:
             sample = sampled_targets(state, forward_pass, cases)
@@ -255,8 +265,8 @@ class KFAC:
     def inverses(
         self, state: State, running: Factors | ImplicitFactors, gammas: list[float], refresh: bool
     ) -> tuple[list[Inverse], dict[float, Array]]:
-        """F₀⁻¹, or what a subclass has in its place with `apply`, for each γ, and the pivots of those computed now: all
-        at a refresh (§8), otherwise those for a γ other than the present one."""
+        """F₀⁻¹, or what a subclass has in its place with `apply`, for each γ, and the pivots (ℓ, 2) of those computed
+        now: all at a refresh (§8), otherwise those for a γ other than the present one."""
         s, old = self.settings, state.inverse
         kept = [old is not None and not refresh and (g == state.gamma or not s.candidates_inverted) for g in gammas]
         due = [gamma for gamma, keep in zip(gammas, kept, strict=True) if not keep]
@@ -269,8 +279,8 @@ class KFAC:
         return [cast(Inverse, old) if keep else next(found) for keep in kept], pivots
 
     def whole(self, running: Factors | ImplicitFactors) -> Factors:
-        """The running averages, multiplied out, of which each process has a summand. As they are linear in the cases,
-        they are summed only where they are to be inverted, and where a state is written."""
+        """The running averages, multiplied out, of which each process has a summand (§8, §14). As they are linear in
+        the cases, they are summed only where they are to be inverted, and where a state is written."""
         found = running.explicit
         return found if self.processes.alone else factors.summed(found, lambda x: self.processes.sum(x, "factors"))
 
@@ -326,7 +336,7 @@ def reduction_ratio(before: float, after: float, model_change: float) -> float:
 
 def refreshed(state: State) -> State:
     """`state` as the authors' program resumes it: the inverse is computed anew at the next iteration, and the running
-    averages' ε counts from here."""
+    averages' ε counts from here (§9)."""
     return replace(state, inverse=None, restart=state.k)
 
 

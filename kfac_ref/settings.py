@@ -22,7 +22,8 @@ def constant(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class CommonSettings:
-    """The constants of every optimizer here: ℓ₂ and the mini-batches."""
+    """The constants of every optimizer here: ℓ₂ and the mini-batches (§9, §13). ValueError or TypeError naming one that
+    is out of its range."""
 
     eta: float = constant(1e-5, "ℓ₂ coefficient η")
     m1: int = constant(1000, "cases in the mini-batch of the first iteration (§13)")
@@ -133,10 +134,10 @@ def require(constants: Any, what: str, ok: Callable[[Any], bool], *names: str) -
 def preset(name: str, **changes: Any) -> Settings:
     """The constants as the `"paper"` states them or as the `"authors"`' program has them, with `changes`.
 
-    The authors' differ in τ₂ = 1 (¼ is called risky there), in γ being kept within [sqrt(η), 1] when it is adjusted (at
-    sqrt(η) where that is more than 1), in iterate averaging beginning at iteration 200, and in computing inverses when
-    T₃ divides k or k ≤ 3 and at no other time: where T₂ is no multiple of T₃, the candidates for γ then share the old
-    inverse, and the first is taken. An unknown constant in `changes` is a ValueError.
+    The authors' differ in τ₂ = 1 (¼ is called risky there), in γ being kept within [sqrt(η), 1] when it is adjusted
+    (§6.6; at sqrt(η) where that is more than 1), in iterate averaging beginning at iteration 200, and in computing
+    inverses (§8) when T₃ divides k or k ≤ 3 and at no other time: where T₂ is no multiple of T₃, the candidates for γ
+    then share the old inverse, and the first is taken. An unknown constant in `changes` is a ValueError.
     """
     closest(name, PRESETS, "preset")
     for changed in changes:

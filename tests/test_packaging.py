@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -41,8 +42,9 @@ def test_files_that_are_no_modules_are_handed_out_too(project):
     assert others <= found
 
 
-def test_the_version_is_said_once(project):
-    assert project["project"]["version"] == kfac_ref.__version__
+def test_the_version_is_the_same_everywhere(project):
+    (cited,) = re.findall(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.M)
+    assert project["project"]["version"] == kfac_ref.__version__ == cited
 
 
 def test_what_the_manifest_names_is_there():

@@ -15,7 +15,7 @@ PIECES = {
     "figures": "redraw the paper's figures, the numbers beside them",
     "report": "all of this evidence on one page",
     "benchmark": "time iterations by stage, beside the machine's own rate and other programs",
-    "race": "the seconds to a training error, beside kfac-jax",
+    "race": "the seconds to a training error, beside kfac-jax and optimizers in PyTorch",
     "gpu-campaign": "on a GPU, in minutes: whether all works there, and how fast, a page",
     "processes": "what many processes send each other, how long an iteration takes, and what large mini-batches gain",
     "estimators": "scores and seconds of the estimators beside scikit-learn's networks",
@@ -30,9 +30,10 @@ PIECES = {
 def main(arguments: Sequence[str]) -> int:
     """Run the piece named first, with the other arguments; the exit code is its."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m validation WHAT …\n")
+        print("usage: python -m validation WHAT …\n\nEvidence that all is right, and how fast it is. WHAT is one of\n")
         for name, what in PIECES.items():
             print(f"  {name:<16} {what}")
+        print("\nand WHAT --help explains it. Begin with: python -m validation theorems")
         return 0 if arguments else 2
     try:
         name = closest(arguments[0], PIECES, "piece of evidence")

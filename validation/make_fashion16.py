@@ -40,7 +40,7 @@ def make() -> dict[str, np.ndarray]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m validation make-fashion16 --out FILE`."""
     parser = argparse.ArgumentParser(prog="python -m validation make-fashion16", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npz", help="the .npz to write")
     out = parser.parse_args(arguments).out
     arrays = make()
     np.savez_compressed(out, allow_pickle=False, **dict[str, Any](arrays))

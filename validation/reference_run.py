@@ -120,12 +120,12 @@ def table(ours: Sequence[Row], authors: Mapping[int, Row]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m validation reference-run mnist|curves|faces --iterations N`."""
     parser = argparse.ArgumentParser(prog="python -m validation reference-run", description=__doc__)
-    parser.add_argument("name", choices=("mnist", "curves", "faces"))
+    parser.add_argument("name", choices=("mnist", "curves", "faces"), help="the data and their network")
     parser.add_argument(
         "--iterations", type=int, default=100, metavar="N", help="default: 100; the authors' go to 1500"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one run each (default: 0)")
-    parser.add_argument("--inverse", choices=INVERSES, default=INVERSES[0])
+    parser.add_argument("--inverse", choices=INVERSES, default=INVERSES[0], help="default: %(default)s")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default) or float64")
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy (default) or cupy")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="keep the runs there, and go on where they stopped")

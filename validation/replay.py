@@ -165,7 +165,7 @@ def line(name: str, result: Replay, width: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m validation replay FILE.npz …`: exit code 1 if one is over tolerance, 2 if one cannot be replayed."""
     parser = argparse.ArgumentParser(prog="python -m validation replay", description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="FILE.npz", type=Path)
+    parser.add_argument("files", nargs="+", metavar="FILE.npz", type=Path, help="traces, as those in tests/traces")
     files = parser.parse_args(arguments).files
     width = max(len(path.name) for path in files)
     print(heading(width))

@@ -28,7 +28,10 @@ from autodiff.layers.windows import Windows, patches, put_back
 
 @dataclass(frozen=True, kw_only=True)
 class Window(Layer):
-    """What layers share that look through a window of kernel (kh, kw) at an image: geometry, padding, shifted views."""
+    """What layers share that look through a window of kernel (kh, kw) at an image: geometry, padding, shifted views.
+
+    ValueError where a field, or the shape of its input, does not fit.
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
@@ -84,11 +87,13 @@ class Window(Layer):
 @dataclass(frozen=True, kw_only=True)
 class Convolution(Window):
     """s = W ā at each pixel of the output, ā being the patch there: W is (out, c·kh·kw [+1]), its columns in the order
-    channel, kernel row, kernel column, bias; zeros stand outside the image.
+    channel, kernel row, kernel column, bias; zeros stand outside the image (KFC §2).
 
     The patches are kept for the other passes: m·T·p numbers, of which `passes.KEPT` bounds how many are there at once.
     Inside they are in the order kernel row, kernel column, channel, in which they are gathered several times faster;
     what is made of them (𝒟W, Σ ā āᵀ) is put in W's order.
+
+    ValueError or TypeError where a field, or the shape of its input, does not fit.
     """
 
     out: int

@@ -24,7 +24,10 @@ from autodiff.layers.layer import (
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Layer):
-    """s = W ā, a = φ(s), on (d,) or on the last axis of (T, d)."""
+    """s = W ā, a = φ(s), on (d,) or on the last axis of (T, d).
+
+    ValueError or TypeError where a field, or the shape of its input, does not fit.
+    """
 
     out: int
     bias: bool = True
@@ -83,5 +86,5 @@ class Dense(Layer):
         return tape.a[:, :-1] if self.bias and len(self.input) == 1 else None
 
     def weights(self, W: Array) -> Array:
-        """W without its bias column."""
+        """W (d, p) without its bias column, of shape (d, fan-in)."""
         return W[:, :-1] if self.bias else W

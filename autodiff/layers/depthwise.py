@@ -18,6 +18,8 @@ class DepthwiseConvolution(Window):
     """s_c = Σ over the kernel of W_c ⊙ patch of channel c, W (c, kh·kw [+1]), the bias last.
 
     Channels have rows of their own, so that no Ā is common to all; the layer's block of F is small and kept whole.
+
+    ValueError or TypeError where a field, or the shape of its input, does not fit.
     """
 
     kind: ClassVar[str] = "depthwise-conv"

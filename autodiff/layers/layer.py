@@ -25,7 +25,8 @@ Shape = tuple[int, ...]
 
 
 class Tape(NamedTuple):
-    """What a layer's forward step leaves for the other passes; of each array the first axis is cases, or rows."""
+    """What a layer's forward step leaves for the other passes; of each array the first axis is cases, (m, …), or rows,
+    (m·T, …)."""
 
     a: Array = None
     """What the weights were applied to."""
@@ -101,33 +102,38 @@ class Layer:
     # --- passes ---
 
     def forward(self, W: Array | None, x: Array) -> tuple[Array, Tape]:
-        """y of m cases x, and what the other passes need."""
+        """y (m, *shape) of m cases x (m, *shape), and what the other passes need; W is (d, p), or None without weights
+        (Algorithm 1)."""
         raise NotImplementedError
 
     def forward_masked(self, W: Array | None, x: Array, mask: Array) -> tuple[Array, Tape]:
-        """The same of sequences (m, T, d) that have only the steps of which `mask` (m, T) is 1, and padding behind.
+        """The same of sequences x (m, T, d) that have only the steps of which `mask` (m, T) is 1, and padding behind
+        (RNN §3).
 
-        Padding must not be seen: the rows that weights are applied to are 0 there, and what is gathered from all steps
-        leaves it out. What y has there is of no matter, as nobody looks at it, and its 𝒟y is 0.
+        Padding must not be seen: the rows that weights, W (d, p) or None, are applied to are 0 there, and what is
+        gathered from all steps leaves it out. What y has there is of no matter, as nobody looks at it, and its 𝒟y is 0.
         """
         return self.forward(W, x)
 
     def backward(self, W: Array | None, tape: Tape, Dy: Array) -> Array:
-        """g = 𝒟s, as rows, from 𝒟y; without weights 𝒟y itself."""
+        """g = 𝒟s, as rows (…, m·T, d), from 𝒟y, `Dy` (…, m, *shape), W being (d, p); without weights 𝒟y itself
+        (Algorithm 1)."""
         return Dy
 
     def pull(self, W: Array | None, tape: Tape, g: Array) -> Array:
-        """𝒟x from what `backward` returned."""
+        """𝒟x (…, m, *shape) from what `backward` returned, g (…, m·T, d), W being (d, p) (Algorithm 1)."""
         raise NotImplementedError
 
     def push(self, W: Array | None, tape: Tape, dx: Array | None, V: Sequence[Array]) -> Array:
-        """ẏ from ẋ (r, m, *shape; None: 0) and the directions V_1 … V_r of W."""
+        """ẏ (r, m, *shape) from ẋ, `dx` (r, m, *shape; None: 0), and the directions V_1 … V_r of W, `V`, each (d, p) as
+        W (d, p) is (App. C)."""
         raise NotImplementedError
 
     # --- what its weights see ---
 
     def rows(self, tape: Tape) -> Array:
-        """ā of all cases and locations, (m·T, p), in the order of W's columns."""
+        """ā of all cases and locations, (m·T, p), in the order of W's columns; NotImplementedError where a layer has
+        none."""
         raise NotImplementedError(f"a layer of the kind {self.kind} has no rows")
 
     def moment(self, tape: Tape) -> Array:
@@ -136,18 +142,19 @@ class Layer:
         return a.T @ a
 
     def gradient(self, tape: Tape, g: Array) -> Array:
-        """𝒟W = Σ g āᵀ over cases and locations, (d, p); (r, d, p) for r cotangents."""
+        """𝒟W = Σ g āᵀ over cases and locations, (d, p), from g (m·T, d); (r, d, p) from (r, m·T, d) of r cotangents
+        (KFC §2)."""
         return namespace(g).matrix_transpose(g) @ self.rows(tape)
 
     def case_gradients(self, tape: Tape, g: Array) -> Array:
-        """𝒟W of each case, (…, m, d, p)."""
+        """𝒟W of each case, (…, m, d, p), summed over its locations, from g (…, m·T, d) (KFC §2)."""
         xp, T = namespace(g), self.locations
         a = self.rows(tape)
         g = xp.reshape(g, (*g.shape[:-2], -1, T, g.shape[-1]))
         return xp.matrix_transpose(g) @ xp.reshape(a, (-1, T, a.shape[-1]))
 
     def again(self, tape: Tape) -> Array | None:
-        """x as it stands in the tape, if a copy of it does."""
+        """x (m, *shape) as it stands in the tape, if a copy of it does."""
         return None
 
 
@@ -161,14 +168,14 @@ def rows_times(x: Array, M: Array) -> Array:
 
 
 def to_rows(x: Array, shape: Shape) -> Array:
-    """(…, m, *shape) as (…, m·T, d), for a case of `shape`; the last axis may be longer, by a 1."""
+    """x (…, m, *shape) as (…, m·T, d), for a case of `shape`; the last axis may be longer, by a 1."""
     if len(shape) == 1:
         return x
     return namespace(x).reshape(x, (*x.shape[: x.ndim - len(shape) - 1], -1, x.shape[-1]))
 
 
 def from_rows(x: Array, shape: Shape) -> Array:
-    """The reverse of `to_rows`."""
+    """The reverse of `to_rows`: x (…, m·T, d) as (…, m, *shape)."""
     if len(shape) == 1:
         return x
     return namespace(x).reshape(x, (*x.shape[:-2], -1, *shape))
@@ -192,7 +199,7 @@ def checked(layer: Layer, name: str, check: Callable[[Any], Any], expected: str)
 
 
 def whole(least: int) -> Callable[[Any], int]:
-    """A check for a whole number of at least `least`."""
+    """A check for a whole number of at least `least`: it raises ValueError for anything else."""
 
     def check(value: Any) -> int:
         if isinstance(value, bool) or int(value) != value or value < least:
@@ -203,7 +210,8 @@ def whole(least: int) -> Callable[[Any], int]:
 
 
 def check_pairs(layer: Layer, least: int, *names: str) -> None:
-    """Fields that are two whole numbers, vertical and horizontal; one number stands for both."""
+    """Fields that are two whole numbers, vertical and horizontal; one number stands for both. ValueError if one is
+    not."""
 
     def check(value: Any) -> tuple[int, int]:
         pair = value if isinstance(value, (list, tuple)) else (value, value)
@@ -215,18 +223,19 @@ def check_pairs(layer: Layer, least: int, *names: str) -> None:
 
 
 def check_out(layer: Layer) -> None:
-    """The field `out`: the number of units or channels."""
+    """ValueError unless the field `out`, the number of units or channels, is a whole number ≥ 1."""
     checked(layer, "out", whole(1), "a whole number ≥ 1")
 
 
 def check_bias(layer: Layer) -> None:
-    """The field `bias`."""
+    """ValueError unless the field `bias` is true or false."""
     if not isinstance(getattr(layer, "bias"), bool):  # noqa: B009
         raise ValueError(f"bias is {getattr(layer, 'bias')!r}, expected true or false")  # noqa: B009
 
 
 def check_activation(layer: Layer, units: int) -> None:
-    """The field `activation`, by name or as it is; an affine one must be for as many units."""
+    """The field `activation`, by name or as it is; ValueError for an unknown one, or an affine one that is for another
+    number of units."""
     row: Activation = activation(getattr(layer, "activation"))  # noqa: B009
     if isinstance(row, Affine) and row.width != units:
         raise ValueError(f"has {units} units, but its activation {row.name} is for {row.width}")

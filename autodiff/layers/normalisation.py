@@ -18,7 +18,10 @@ from autodiff.layers.layer import Layer, Tape, check_activation, checked, requir
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation(Layer):
-    """What the two kinds share. The features are the last axis of vectors and sequences, and an image's channels."""
+    """What the two kinds share. The features are the last axis of vectors and sequences, and an image's channels.
+
+    ValueError or TypeError where a field, or the shape of its input, does not fit.
+    """
 
     epsilon: float = 1e-5
     activation: Activation = "identity"  # type: ignore[assignment]
@@ -42,11 +45,12 @@ class Normalisation(Layer):
         return math.prod(self.input) // self.features
 
     def normalised(self, x: Array) -> tuple[Array, Array]:
-        """x̂, and 1/σ."""
+        """x̂, of the shape of x (m, *shape), and 1/σ, (m, …, 1 or d)."""
         raise NotImplementedError
 
     def tangent(self, x_hat: Array, reciprocal: Array, dx: Array) -> Array:
-        """dx̂/dx times ẋ; the matrix is symmetric, so that it serves 𝒟x̂ too."""
+        """dx̂/dx times ẋ, `dx` (…, m, *shape), of its shape, from x̂, `x_hat` (m, *shape), and the `reciprocal` 1/σ (m,
+        …, 1 or d); the matrix is symmetric, so that it serves 𝒟x̂ too."""
         raise NotImplementedError
 
     def forward(self, W: Array, x: Array) -> tuple[Array, Tape]:
@@ -97,7 +101,11 @@ class LayerNorm(Normalisation):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchNorm(Normalisation):
-    """x̂ = (x − mean)/√(variance + ε) with given statistics of each feature, as in evaluation."""
+    """x̂ = (x − mean)/√(variance + ε) with given statistics of each feature, as in evaluation.
+
+    ValueError or TypeError as of `Normalisation`, and ValueError unless mean and variance are a number for each
+    feature.
+    """
 
     mean: tuple[float, ...] = ()
     variance: tuple[float, ...] = ()

@@ -17,7 +17,10 @@ from autodiff.layers.windows import Windows, put_back
 
 @dataclass(frozen=True, kw_only=True)
 class Pooling(Layer):
-    """A window of `size` that moves by `stride`; pixels that no whole window has are left out."""
+    """A window of `size` that moves by `stride`; pixels that no whole window has are left out.
+
+    ValueError where a field, or the shape of its input, does not fit.
+    """
 
     size: tuple[int, int]
     stride: tuple[int, int] | None = None
@@ -54,7 +57,7 @@ class Pooling(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class AveragePool(Pooling):
-    """The mean over the window."""
+    """The mean over the window (KFC §4)."""
 
     kind: ClassVar[str] = "average-pool"
 
@@ -75,7 +78,7 @@ class AveragePool(Pooling):
 
 @dataclass(frozen=True, kw_only=True)
 class MaxPool(Pooling):
-    """The largest in the window; of equal ones the first, row by row, has the derivative."""
+    """The largest in the window; of equal ones the first, row by row, has the derivative (KFC §4)."""
 
     kind: ClassVar[str] = "max-pool"
 
@@ -106,7 +109,10 @@ class MaxPool(Pooling):
 
 @dataclass(frozen=True, kw_only=True)
 class MeanOverLocations(Layer):
-    """The mean over an image's pixels, or over a sequence's positions; the kind says which."""
+    """The mean over an image's pixels, or over a sequence's positions; the kind says which.
+
+    ValueError where its input is not of that kind.
+    """
 
     dimensions: ClassVar[int]
     """Of the input."""
@@ -182,6 +188,7 @@ class Flatten(Layer):
         return self._flat(x), Tape()
 
     def forward_masked(self, W: None, x: Array, mask: Array) -> tuple[Array, Tape]:
+        """As of `Layer.forward_masked`: ValueError, as each step has weights of its own behind it."""
         raise ValueError("a layer flatten takes sequences of one length, as each step has weights of its own behind it")
 
     def pull(self, W: None, tape: Tape, g: Array) -> Array:
@@ -198,7 +205,7 @@ class Flatten(Layer):
 
 
 def packed(x: Array, shape: Shape) -> Array:
-    """(…, c, H, W) with the channels last, for a case of that `shape`; others as they are."""
+    """x (…, c, H, W) with the channels last, (…, H, W, c), for a case of that `shape`; others as they are (KFC §4)."""
     if len(shape) < 3:
         return x
     n: Any = x.ndim - 3

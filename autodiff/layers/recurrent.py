@@ -23,7 +23,10 @@ from autodiff.names import closest
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrent(Layer):
-    """ā_t = [x_t; h_{t−1}; 1], h_t = φ(W ā_t), h_0 = 0, on a sequence (T, d): W is (out, d + out [+1])."""
+    """ā_t = [x_t; h_{t−1}; 1], h_t = φ(W ā_t), h_0 = 0, on a sequence (T, d): W is (out, d + out [+1]) (RNN §2).
+
+    ValueError or TypeError where a field, or the shape of its input, does not fit.
+    """
 
     out: int
     bias: bool = True

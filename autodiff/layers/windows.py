@@ -39,7 +39,7 @@ class Windows:
 
 
 def patches(x: Array, windows: Windows, ones: bool) -> Array:
-    """What each window sees of images (m, H, W, c): (m, H′, W′, kh·kw·c), with `ones` a last column of 1."""
+    """What each window sees of images x (m, H, W, c): (m, H′, W′, kh·kw·c), with `ones` a last column of 1 (KFC §2)."""
     xp, (kh, kw), (H, W), c = namespace(x), windows.size, windows.number, x.shape[-1]
     a = xp.empty((x.shape[0], H, W, kh * kw * c + ones), dtype=x.dtype, device=device(x))
     if c > 1 and windows.dilation[1] == 1 and (rows := image_rows(x, windows.stride[1], W, kw)) is not None:
@@ -57,8 +57,8 @@ def patches(x: Array, windows: Windows, ones: bool) -> Array:
 
 
 def put_back(parts: Iterable[Array], windows: Windows) -> Array:
-    """Images (…, H, W, c) in which each pixel is the sum of what the windows that see it have there: for each of
-    `places` a part (…, H′, W′, c). It is the adjoint of looking through the windows."""
+    """Images (…, H, W, c) in which each pixel is the sum of what the windows that see it have there: `parts` has for
+    each of `places` one of shape (…, H′, W′, c). It is the adjoint of looking through the windows (KFC §2)."""
     disjoint = all(s >= d * (k - 1) + 1 for k, s, d in zip(windows.size, windows.stride, windows.dilation, strict=True))
     images = None
     for part, (v, h) in zip(parts, windows.places(), strict=True):

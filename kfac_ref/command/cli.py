@@ -1,29 +1,29 @@
-"""The command `kfac-ref`: `train` and `plot`, and those of the oracle."""
+"""The command `kfac-ref`: its parts, of which `train` and `plot` are here."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import os
-import re
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
 import kfac_ref
-from autodiff.names import nearest
+from autodiff import ACTIVATIONS, LIKELIHOODS
+from autodiff.names import closest, nearest
 from kfac_ref import machine, optimizer
 from kfac_ref.baselines import SGDSettings
 from kfac_ref.command import influence as influence_command
 from kfac_ref.command import models as model_commands
 from kfac_ref.command import oracle as oracle_commands
-from kfac_ref.command import reporting
+from kfac_ref.command import parsers, reporting
 from kfac_ref.data import datasets
 from kfac_ref.settings import PRESETS, Settings
 from kfac_ref.training import networks, runs
@@ -34,25 +34,35 @@ ITERATIONS = 800
 """Of a run that is given no bound."""
 
 DESCRIPTION = """
-With no argument, trains an autoencoder on the images that come with the package, for about a minute on two cores, and
-leaves settings, metrics, a checkpoint and two pictures in a new folder under kfac-runs.
+K-FAC, an optimizer for neural networks (Martens & Grosse 2015), in its reference implementation on NumPy or CuPy: train
+networks, use what was trained, and check other implementations.
+"""
+EPILOG = """
+Begin with
+
+  kfac-ref train
+
+which trains an autoencoder on images that come with the package, for about a minute, and draws what it did. What each
+command takes is said by its --help, as in
+
+  kfac-ref train --help
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n" if machine.started_first() else None)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code: 0, 1 for a run that diverged, 2 for bad input, 130 for Ctrl-C."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    """Run the command; the exit code: 0, 1 for a run that diverged, 2 for bad input or none, 130 for Ctrl-C."""
+    parser = whole_parser()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given:
+        if machine.started_first():
+            parser.print_help()
+        return 2
     try:
+        if not given[0].startswith("-"):
+            closest(given[0], parser.parts, "command")
+        options, rest = parser.parse_known_args(given)
         if rest:
-            hint = nearest(rest[0], options.option_names)
+            hint = nearest(rest[0], options.parser.option_names)
             raise ValueError(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return options.command(options)
     except optimizer.Diverged as error:
@@ -69,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = f"{error.filename}: {error.strerror}"
         if isinstance(error, MemoryError):
             message = f"not enough memory: {error}"
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            message = f"{error.filename}: is a file, expected a folder"
         return _ended(f"kfac-ref: error: {' '.join(message.split())}", 2, error)
 
 
@@ -81,20 +93,37 @@ def _ended(message: str, code: int, error: BaseException) -> int:
     return code
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="kfac-ref", description="K-FAC on NumPy or CuPy.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"kfac-ref {kfac_ref.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-
-    # an option that is not given is absent, so that --resume can tell it from one that is
-    train = commands.add_parser(
-        "train",
-        help="train a network",
+def whole_parser() -> parsers.Parser:
+    """The parser of the command with all its parts, which shtab makes completions of."""
+    parser = parsers.Parser(
+        prog="kfac-ref",
+        usage="kfac-ref COMMAND …",
         description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=parsers.Formatter,
         allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
     )
-    train.set_defaults(command=_train)
+    parser.add_argument("--version", action="version", version=f"kfac-ref {kfac_ref.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", prog="kfac-ref")
+    parser.parts = commands.choices
+
+    train = parsers.add(
+        commands,
+        "train",
+        _train,
+        "train a network on your data, or on a data set by name",
+        "Without options it is an autoencoder on the images that come with the package, for about a minute on two "
+        "cores. Settings, metrics, a checkpoint, the model and pictures are left in a new folder under kfac-runs.",
+        (
+            "train --data mnist --iterations 500",
+            "train --data flowers.csv --target species --validation 0.2 --out flowers",
+            "train --data fashion --network conv --seconds 180",
+            "train --resume flowers --iterations 1000",
+        ),
+        # an option that is not given is absent, so that --resume can tell it from one that is
+        argument_default=argparse.SUPPRESS,
+        usage="kfac-ref train [--data NAME|PATH] [--network NETWORK] [--out DIR] [OPTION …]",
+    )
     what = train.add_argument_group("what is trained on what")
     what.add_argument(
         "--data",
@@ -130,12 +159,12 @@ def _parser() -> Parser:
     what.add_argument(
         "--activation",
         metavar="NAME",
-        help="of networks by sizes: tanh (default), logistic, relu, softplus or identity",
+        help=f"of networks by sizes: {', '.join(ACTIVATIONS)} (default: tanh)",
     )
     what.add_argument(
         "--likelihood",
         metavar="NAME",
-        help="bernoulli, categorical or gaussian; of the targets Y if there are any, else of an autoencoder",
+        help=f"{', '.join(LIKELIHOODS)}; of the targets Y if there are any, else of an autoencoder",
     )
     what.add_argument(
         "--initialisation",
@@ -183,15 +212,20 @@ def _parser() -> Parser:
     )
     folder.add_argument("--save-every", type=float, metavar="S", help="seconds between checkpoints (default: 30)")
     _add_constants(train)
-    train.set_defaults(option_names=re.findall(r"--[\w-]+", train.format_usage()))
 
-    plot = commands.add_parser("plot", help="draw runs over each other", allow_abbrev=False)
-    plot.set_defaults(command=_plot, option_names=["--out"])
+    plot = parsers.add(
+        commands,
+        "plot",
+        _plot,
+        "draw the errors of several runs over each other",
+        examples=("plot kfac-runs/fashion16-1 kfac-runs/fashion16-2 --out both.png",),
+    )
     plot.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run's folder")
-    plot.add_argument("--out", required=True, type=Path, metavar="FILE.png")
+    plot.add_argument("--out", required=True, type=Path, metavar="FILE.png", help="the picture")
     model_commands.register(commands)
     influence_command.register(commands)
     oracle_commands.register(commands, _network)
+    parser.complete_paths()
     return parser
 
 
@@ -209,7 +243,10 @@ def _add_constants(parser: argparse.ArgumentParser) -> None:
         option: dict[str, Any] = {"dest": f"constant_{name}"}
         default = getattr(PRESETS["authors"], name, f.default)
         baseline = getattr(SGDSettings, name, default)
-        meaning = f"{f.metadata['help']} ({default:.4g})" if f.type == "float" else f"{f.metadata['help']} ({default})"
+        shown = f"{default:.4g}" if f.type == "float" else str(default)
+        if f.type == "bool":
+            shown = "yes" if default else "no"
+        meaning = f"{f.metadata['help']} ({shown})"
         if baseline != default:
             meaning = f"{meaning[:-1]}; SGD: {baseline})".replace("None", "none")
         if f.type == "bool":

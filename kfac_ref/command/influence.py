@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from autodiff.arrays import BACKENDS, namespace, to_numpy
 from autodiff.passes import forward
+from kfac_ref.command import parsers
 from kfac_ref.data.dataset import Dataset
 from kfac_ref.influence import DIAGONALS, FISHERS, HEURISTIC, Influence
 from kfac_ref.training.models import Model
@@ -45,8 +45,13 @@ class Answer:
 
 def register(commands: Any) -> None:
     """Add the command to an argument parser's `commands`."""
-    parser = commands.add_parser(
-        "influence", help="which training cases raise or lower the loss of a case", allow_abbrev=False
+    parser = parsers.add(
+        commands,
+        "influence",
+        _influence,
+        "say which training cases raise or lower the loss of a case",
+        "The scores are what leaving a training case out would change, to first order (Grosse et al. 2023).",
+        ("influence kfac-runs/fashion16-1 --query 12 37",),
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder; its data are read again")
     parser.add_argument(
@@ -66,15 +71,16 @@ def register(commands: Any) -> None:
         choices=FISHERS,
         help=f"targets of the Fisher (default: exact, or sampled where there are more than {EXACT_OUTPUTS} outputs)",
     )
-    parser.add_argument("--diagonal", choices=DIAGONALS, default="ekfac", help="(default: ekfac)")
-    parser.add_argument("--backend", default="numpy", choices=BACKENDS, help="(default: numpy)")
+    parser.add_argument(
+        "--diagonal", choices=DIAGONALS, default="ekfac", help="of F in the factors' eigenbasis (default: ekfac)"
+    )
+    parser.add_argument("--backend", default="numpy", choices=BACKENDS, help="of the arrays (default: numpy)")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE.png",
         help="the picture of images (default: influence.png in the run's folder)",
     )
-    parser.set_defaults(command=_influence, option_names=re.findall(r"--[\w-]+", parser.format_usage()))
 
 
 def _influence(options: argparse.Namespace) -> int:

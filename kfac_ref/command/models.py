@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.arrays import BACKENDS, to_numpy
+from kfac_ref.command import parsers
 from kfac_ref.data import datasets
 from kfac_ref.data.files import write_text
 from kfac_ref.data.npz_file import read_archive, read_npy, write_archive
@@ -27,34 +27,46 @@ OUTPUTS = (".csv", ".npz")
 
 def register(commands: Any) -> None:
     """Add the three to an argument parser's `commands`."""
-    predict = _command(commands, "predict", _predict, "predict with a trained network")
+    predict = _command(
+        commands,
+        "predict",
+        _predict,
+        "predict with a trained network",
+        "predict flowers --data new.csv --out species.csv",
+    )
     predict.add_argument("--data", required=True, metavar="FILE", help=INPUTS)
-    predict.add_argument("--out", required=True, type=Path, metavar="FILE.csv|.npz")
+    predict.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.csv|.npz", help="predictions, and probabilities of classes"
+    )
 
-    evaluate = _command(commands, "evaluate", _evaluate, "say how well a trained network predicts")
+    evaluate = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "say how well a trained network predicts",
+        "evaluate flowers --data flowers.csv",
+    )
     evaluate.add_argument("--data", required=True, metavar="FILE", help=f"{INPUTS}; with the targets")
     evaluate.add_argument("--target", type=Path, metavar="Y.npy", help="the targets, where --data is an .npy")
     evaluate.add_argument(
         "--out", type=Path, metavar="FILE.png", help="a picture (default: evaluation.png in the run's folder)"
     )
 
-    export = _command(commands, "export", _export, "write a trained network in another format")
-    export.add_argument(
-        "--to", required=True, choices=exports.FORMATS, metavar="FORMAT", help=" or ".join(exports.FORMATS)
+    export = _command(
+        commands, "export", _export, "write a trained network in another format", "export flowers --to onnx"
     )
+    export.add_argument("--to", required=True, choices=exports.FORMATS, metavar="FORMAT", help=FORMATS)
     export.add_argument("--out", type=Path, metavar="FILE", help="(default: model.onnx and so on in the run's folder)")
     for parser in (predict, evaluate):
-        parser.add_argument("--backend", default="numpy", choices=BACKENDS, help="(default: numpy)")
-    for parser in (predict, evaluate, export):
-        parser.set_defaults(option_names=re.findall(r"--[\w-]+", parser.format_usage()))
+        parser.add_argument("--backend", default="numpy", choices=BACKENDS, help="of the arrays (default: numpy)")
 
 
+FORMATS = f"{', '.join([*exports.FORMATS][:-1])} or {[*exports.FORMATS][-1]}"
 INPUTS = "a table with the columns that it was trained on, an .npz with X, an .npy, or a data set by name"
 
 
-def _command(commands: Any, name: str, run: Any, meaning: str) -> Any:
-    parser = commands.add_parser(name, help=meaning, allow_abbrev=False)
-    parser.set_defaults(command=run)
+def _command(commands: Any, name: str, run: Any, meaning: str, example: str) -> parsers.Parser:
+    parser = parsers.add(commands, name, run, meaning, examples=(example,))
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a .safetensors file")
     return parser
 

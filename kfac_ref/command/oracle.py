@@ -15,6 +15,7 @@ from autodiff import arrays
 from autodiff.initialisation import INITIALISATIONS
 from autodiff.network import Network
 from autodiff.passes import forward
+from kfac_ref.command import parsers
 from kfac_ref.data import datasets
 from kfac_ref.oracle.captured import load_case
 from kfac_ref.oracle.case import Case
@@ -31,7 +32,15 @@ PROBE, SAMPLED = 1, 2
 
 def register(commands: Any, network: Callable[[str], networks.Wanted]) -> None:
     """Add the three to an argument parser's `commands`; `network` reads which one is wanted."""
-    case = _command(commands, "case", _case, "make a case: a network, its parameters and data")
+    case = parsers.add(
+        commands,
+        "case",
+        _case,
+        "make a case to check another implementation of K-FAC with: a network, its parameters and data",
+        "That implementation is to compute its factors, gradient or steps for the case and to save them; `truth` says "
+        "what is right, and `check` what theirs are.",
+        ("case --network 256-20-10 --likelihood categorical --cases 40 --lambda 0.01 --out case.npz",),
+    )
     case.add_argument(
         "--data",
         default=datasets.DEFAULT,
@@ -64,32 +73,41 @@ def register(commands: Any, network: Callable[[str], networks.Wanted]) -> None:
         ("eta", "ℓ₂ coefficient η (default: 0)"),
     ):
         case.add_argument(f"--{name}", type=float, metavar="X", help=meaning)
-    case.add_argument("--probe", action="store_true", help="add a random direction V")
+    case.add_argument("--probe", action="store_true", help="add a random direction V, for products with the Fisher")
     case.add_argument("--sampled", action="store_true", help="add targets drawn from the model")
-    case.add_argument("--out", required=True, type=Path, metavar="CASE.npz")
+    case.add_argument("--out", required=True, type=Path, metavar="CASE.npz", help="the case")
 
-    of = _command(commands, "truth", _truth, "write the exact gradient, factors, Fisher, inverses and steps of a case")
-    of.add_argument("case", type=Path, metavar="CASE.npz")
-    of.add_argument("--out", required=True, type=Path, metavar="TRUTH.npz")
+    of = parsers.add(
+        commands,
+        "truth",
+        _truth,
+        "write the exact gradient, factors, Fisher, inverses and steps of a case",
+        examples=("truth case.npz --out truth.npz",),
+    )
+    of.add_argument("case", type=Path, metavar="CASE.npz", help="what `case` made, or a capture")
+    of.add_argument("--out", required=True, type=Path, metavar="TRUTH.npz", help="the arrays, by name")
 
-    judge = _command(commands, "check", _check, "say which conventions somebody else's numbers for a case follow")
-    judge.description = "Exit code 0 if everything matches as it stands, 1 if something differs, 2 for bad input."
-    judge.add_argument("theirs", type=Path, metavar="THEIRS.npz")
-    judge.add_argument("--case", required=True, type=Path, metavar="CASE.npz")
+    judge = parsers.add(
+        commands,
+        "check",
+        _check,
+        "say which conventions somebody else's numbers for a case follow",
+        "Exit code 0 if everything matches as it stands, 1 if something differs, 2 for bad input.",
+        ("check theirs.npz --case case.npz --explain",),
+    )
+    judge.add_argument(
+        "theirs",
+        type=Path,
+        metavar="THEIRS.npz",
+        help="their arrays, named as those of a truth: A_0, G_1 …",
+    )
+    judge.add_argument("--case", required=True, type=Path, metavar="CASE.npz", help="for which they were computed")
     judge.add_argument("--json", action="store_true", help="print JSON instead of a table")
     judge.add_argument(
         "--explain",
         action="store_true",
         help="for what differs, add the formula that theirs computes, the right one and its section in the paper",
     )
-    for parser in (case, of, judge):
-        parser.set_defaults(option_names=re.findall(r"--[\w-]+", parser.format_usage()))
-
-
-def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], meaning: str) -> Any:
-    parser = commands.add_parser(name, help=meaning, allow_abbrev=False)
-    parser.set_defaults(command=run)
-    return parser
 
 
 def _case(options: argparse.Namespace) -> int:

@@ -17,12 +17,12 @@ from kfac_ref.curvature.factors import Factors
 
 @dataclass(frozen=True)
 class BlockDiagonalInverse:
-    """F̆⁻¹ for one γ: factorised once, applied to many V."""
+    """F̆⁻¹ for one γ: factorised once, applied to many V (§4.2)."""
 
     A_inverse: list[Array]
-    """(Ā_{i−1,i−1} + π_i γ I)⁻¹, i = 1 … ℓ."""
+    """(Ā_{i−1,i−1} + π_i γ I)⁻¹, i = 1 … ℓ, (d_{i−1}+1, d_{i−1}+1)."""
     G_inverse: list[Array]
-    """(G_{i,i} + (γ/π_i) I)⁻¹."""
+    """(G_{i,i} + (γ/π_i) I)⁻¹, (d_i, d_i)."""
 
     def apply(self, V: Parameters) -> Parameters:
         """U = F̆⁻¹V: U_i = G_{i,i}⁻¹ V_i Ā_{i−1,i−1}⁻¹."""
@@ -30,7 +30,7 @@ class BlockDiagonalInverse:
 
 
 def invert(damped: DampedFactors) -> BlockDiagonalInverse:
-    """F̆⁻¹ from the factorised damped factors."""
+    """F̆⁻¹ from the factorised damped factors (§4.2)."""
     roots = damped.A + damped.G
     inverses = side_by_side(lambda R: R.T @ R, roots[0], roots, costs=[R.shape[0] for R in roots])
     return BlockDiagonalInverse(inverses[: len(damped.A)], inverses[len(damped.A) :])
@@ -39,19 +39,20 @@ def invert(damped: DampedFactors) -> BlockDiagonalInverse:
 def invert_each(
     factors: Factors, gammas: Sequence[float], norm: str, work: Work = side_by_side
 ) -> list[tuple[BlockDiagonalInverse, Array]]:
-    """F̆⁻¹ for each γ, and its pivots (see `DampedFactors`): damped, factorised and inverted in one piece of `work` for
-    each factor."""
+    """F̆⁻¹ for each γ, and its pivots (ℓ, 2) (see `DampedFactors`): damped, factorised and inverted in one piece of
+    `work` for each factor (§4.2, §8)."""
 
     def inverse(damped: Array) -> tuple[Symmetric, Array]:
-        R, pivot = arrays.inverse_square_root(damped)
-        return Symmetric(R.T @ R), pivot
+        found, pivot = arrays.inverse(damped)
+        return Symmetric(found), pivot
 
     found = damping.on_damped(inverse, factors, gammas, norm, work)
     return [(BlockDiagonalInverse([x.matrix for x in f.A], [x.matrix for x in f.G]), f.pivots) for f in found]
 
 
 def approximate(factors: Factors) -> Factors:
-    """The factors of F̆, which are those on the diagonal, damped or not: for `kronecker_fisher.product` and `dense`."""
+    """The factors of F̆, which are those on the diagonal, damped or not: for `kronecker_fisher.product` and `dense`
+    (§4.2)."""
     A = {index: block for index, block in factors.A.items() if index[0] == index[1]}
     G = {index: block for index, block in factors.G.items() if index[0] == index[1]}
     return Factors(A, G, full=factors.full)

@@ -25,16 +25,16 @@ REDUCED = 0.6
 
 @dataclass(frozen=True)
 class BlockTridiagonalInverse:
-    """F̂⁻¹ for one γ: factorised once, applied to many V."""
+    """F̂⁻¹ for one γ: factorised once, applied to many V (§4.3)."""
 
     Psi_A: list[Array]
-    """Ψᴬ_{i−1,i}, i = 1 … ℓ−1."""
+    """Ψᴬ_{i−1,i}, i = 1 … ℓ−1, (d_{i−1}+1, d_i+1)."""
     Psi_G: list[Array]
-    """Ψᴳ_{i,i+1}."""
+    """Ψᴳ_{i,i+1}, (d_i, d_{i+1})."""
     Sigma_inverse: list[PairInverse]
     """Σ_{i|i+1}⁻¹, by App. B."""
     last: list[Array]
-    """Σ_ℓ⁻¹: Ā_{ℓ−1,ℓ−1}⁻¹ and G_{ℓ,ℓ}⁻¹."""
+    """Σ_ℓ⁻¹: Ā_{ℓ−1,ℓ−1}⁻¹ (d_{ℓ−1}+1, d_{ℓ−1}+1) and G_{ℓ,ℓ}⁻¹ (d_ℓ, d_ℓ)."""
 
     def apply(self, V: Parameters) -> Parameters:
         """U = F̂⁻¹V, the three factors applied right to left."""
@@ -50,7 +50,8 @@ class BlockTridiagonalInverse:
 
 
 def invert(factors: Factors, damped: DampedFactors, work: Work = side_by_side) -> BlockTridiagonalInverse:
-    """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones; eigenproblems are left to `work`."""
+    """F̂⁻¹ from the factors next to the diagonal and the factorised damped ones; eigenproblems are left to `work`
+    (§4.3)."""
     layers = range(1, factors.layers)
     cross_A, cross_G = [factors.A[i - 1, i] for i in layers], [factors.G[i, i + 1] for i in layers]
     reduced = [_low_rank(A, G) for A, G in zip(cross_A, cross_G, strict=True)] * 2
@@ -82,12 +83,13 @@ def _low_rank(cross_A: Array, cross_G: Array) -> bool:
 
 
 def eliminate(cross: Array, R_next: Array, R: Array, reduced: bool) -> tuple[Array, Pencil]:
-    """Ψ = X M⁻¹, and the pencil of a factor and ΨMΨᵀ (App. B), X being Ā_{i−1,i} or G_{i,i+1}.
+    """Ψ = X M⁻¹ (q, q′), and the pencil of a factor and ΨMΨᵀ (App. B), X being Ā_{i−1,i} or G_{i,i+1} (§4.3), or one a
+    step apart (RNN §3).
 
     Parameters
     ----------
-    cross : X.
-    R_next, R : inverse square roots of M and of the factor, RᵀR being the inverse.
+    cross : X, (q, q′).
+    R_next, R : inverse square roots of M (q′, q′) and of the factor (q, q), RᵀR being the inverse.
     reduced : as of `kronecker.pencil`.
     """
     Psi, half = _regress(cross, R_next)
@@ -101,7 +103,7 @@ def _regress(cross: Array, R: Array) -> tuple[Array, Array]:
 
 
 def approximate(factors: Factors) -> Factors:
-    """The factors of F̂ itself, damped as `factors` are: for `kronecker_fisher.product` and `dense`.
+    """The factors of F̂ itself, damped as `factors` are: for `kronecker_fisher.product` and `dense` (§4.3).
 
     From F̂ = Ξ⁻¹Λ⁻¹Ξ⁻ᵀ, and hence ΞF̂ = Λ⁻¹Ξ⁻ᵀ lower triangular, F̂_{i,j} = Ψ_{i,i+1} F̂_{i+1,j} for j > i+1: away from the
     tridiagonal blocks, too, F̂ is a Kronecker product, of Ψᴬ_{i−1,i} Â_{i,j−1} and Ψᴳ_{i,i+1} Ĝ_{i+1,j}.

@@ -36,7 +36,8 @@ def exact(forward_pass: ForwardPass) -> Cotangents:
 
 
 def empirical(forward_pass: ForwardPass, Y: Array) -> Cotangents:
-    """𝒟z with the data's targets Y (N, d_ℓ): one for each case. ValueError or TypeError where Y does not fit X."""
+    """𝒟z with the data's targets Y (N, d_ℓ): one for each case (§5, footnote). ValueError or TypeError where Y does not
+    fit X."""
     forward_pass.network.check_batch(forward_pass.X, Y, forward_pass.X)
     derivative = forward_pass.network.likelihood.derivative
 
@@ -47,9 +48,10 @@ def empirical(forward_pass: ForwardPass, Y: Array) -> Cotangents:
 
 
 def sampled(forward_pass: ForwardPass, samples: int, key: Sequence[int]) -> Cotangents:
-    """𝒟z with targets drawn from the model, `samples` for each case with a random key (see autodiff.arrays).
+    """𝒟z with targets drawn from the model, `samples` for each case with a random key (see autodiff.arrays) (§2.2).
 
-    The draws do not depend on the chunks. What is summed over r is to be divided by `samples`.
+    The draws do not depend on the chunks. What is summed over r is to be divided by `samples`. ValueError if that is
+    less than 1.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1; got {samples}")

@@ -19,10 +19,10 @@ PI_NORMS = ("trace", "frobenius")
 
 
 def pi(A: Array, G: Array, norm: str = "trace") -> Array:
-    """π_i of a layer's Ā_{i−1,i−1} (n, n) and G_{i,i} (p, p), 0-d (§6.3).
+    """π_i of a layer's A = Ā_{i−1,i−1} (n, n) and G = G_{i,i} (p, p), 0-d (§6.3).
 
     "trace" gives sqrt((tr Ā/n) / (tr G/p)), "frobenius" sqrt((‖Ā‖_F/√n) / (‖G‖_F/√p)), as in the paper's own runs.
-    Where G is 0, as for a layer of dead units, π is 1.
+    Where G is 0, as for a layer of dead units, π is 1. ValueError for another `norm`.
     """
     closest(norm, PI_NORMS, "norm for π")
     xp = namespace(A, G)
@@ -37,7 +37,7 @@ def pi(A: Array, G: Array, norm: str = "trace") -> Array:
 
 def shifts(factors: Factors, gamma: float, norm: str = "trace") -> dict[int, tuple[Array, Array]]:
     """π_i γ and γ/π_i of each layer i that has factors, 0-d: what factored Tikhonov damping adds to the diagonals
-    (§6.3)."""
+    (§6.3). ValueError unless γ ≥ 0."""
     if not gamma >= 0:
         raise ValueError(f"gamma must be a number ≥ 0; got {gamma}")
     ratios = {i: pi(factors.A[i - 1, i - 1], factors.G[i, i], norm) for i in factors.kronecker}
@@ -62,9 +62,10 @@ class DampedFactors:
     """Ā_{i−1,i−1} + π_i γ I and G_{i,i} + (γ/π_i) I, i = 1 … ℓ, or full block + γ² I, factorised (§6.3)."""
 
     A: list[Array]
-    """Inverse square roots: RᵀR is the inverse of the damped Ā_{i−1,i−1}; None where the layer has a full block."""
+    """Inverse square roots: RᵀR is the inverse of the damped Ā_{i−1,i−1}, (d_{i−1}+1, d_{i−1}+1); None where the layer
+    has a full block."""
     G: list[Array]
-    """The same for G_{i,i}; for the full block, where the layer has one."""
+    """The same for G_{i,i}, (d_i, d_i); for the full block (P_i, P_i), where the layer has one."""
     pivots: Array
     """The smallest pivot of each factor, (ℓ, 2), on the device; all positive iff all are positive definite."""
 
@@ -92,7 +93,7 @@ def on_damped(
     work: Work = side_by_side,
 ) -> list[DampedFactors]:
     """For each γ what `function` makes of every damped diagonal factor, in the place of the inverse square roots, and
-    the pivots that it finds; it is done by `work`."""
+    the pivots that it finds; it is done by `work` (§8)."""
     parts: list[tuple[tuple[int, int, str], Array, Array]] = []
     for c, gamma in enumerate(gammas):
         added = shifts(factors, gamma, norm)
@@ -115,7 +116,8 @@ def on_damped(
 
 
 def require_positive_definite(pivots: np.ndarray, gamma: float) -> None:
-    """ValueError naming layer, factor and γ if a pivot (ℓ, 2), read from the device, is not positive."""
+    """ValueError naming layer, factor and γ if one of the `pivots` (ℓ, 2), read from the device, is not positive
+    (§6.3)."""
     for i, pair in enumerate(pivots, start=1):
         for name, pivot in ((f"A[{i - 1},{i - 1}]", pair[0]), (f"G[{i},{i}]", pair[1])):
             if not pivot > 0:

@@ -35,13 +35,15 @@ class Eigenbasis:
     U_G: list[Array]
 
     def kronecker_diagonal(self) -> list[Array]:
-        """The eigenvalues of Ā_{i−1,i−1} ⊗ G_{i,i} as matrices s_G s_Aᵀ, (d_i, d_{i−1}+1); of a full block (P_i,)."""
+        """The eigenvalues of Ā_{i−1,i−1} ⊗ G_{i,i} as matrices s_G s_Aᵀ, (d_i, d_{i−1}+1); of a full block (P_i,)
+        (§6.3)."""
         pairs = zip(self.s_A, self.s_G, strict=True)
         return [g if a is None else g[:, None] * a[None, :] for a, g in pairs]
 
 
 def eigenbasis(factors: Factors) -> Eigenbasis:
-    """The eigenbasis of the diagonal blocks of the factors. ValueError where these have correlations over time."""
+    """The eigenbasis of the diagonal blocks of the factors (§6.3). ValueError where these have correlations over
+    time."""
     factors.require_independent("the Kronecker eigenbasis")
     layers = range(1, factors.layers + 1)
     of_A = [arrays.eigh(factors.A[i - 1, i - 1]) if (i, i) in factors.G else (None, None) for i in layers]
@@ -89,12 +91,14 @@ def _squares(activities: Activities, g: Array, i: int, U_A: Array, U_G: Array) -
 
 
 def product(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float = 0.0) -> Parameters:
-    """(U diag(s) Uᵀ + λI) V with U = U_A⊗U_G: of EKFAC's approximation, or of F̆ with `kronecker_diagonal`."""
+    """(U diag(s) Uᵀ + λI) V with U = U_A⊗U_G: of EKFAC's approximation, or of F̆ with `kronecker_diagonal`; s_i is
+    (d_i, d_{i−1}+1), or (P_i,) of a full block."""
     return _scale(basis, [s_i + lam for s_i in s], V)
 
 
 def solve(basis: Eigenbasis, s: Sequence[Array], V: Parameters, lam: float) -> Parameters:
-    """(U diag(s) Uᵀ + λI)⁻¹ V: with EKFAC's `diagonal`, or exactly (Ā⊗G + λI)⁻¹ with `kronecker_diagonal`."""
+    """(U diag(s) Uᵀ + λI)⁻¹ V: with EKFAC's `diagonal`, or exactly (Ā⊗G + λI)⁻¹ with `kronecker_diagonal` (§6.3); s_i
+    is (d_i, d_{i−1}+1), or (P_i,) of a full block."""
     return _scale(basis, [1 / (s_i + lam) for s_i in s], V)
 
 

@@ -95,14 +95,14 @@ class Factors:
         return Factors(A, G, full=within(self.full, first), lagged=within(self.lagged, first))
 
     def require_independent(self, what: str) -> None:
-        """ValueError, saying `what` has no correlations over time, if a layer has factors one step apart."""
+        """ValueError, saying `what` has no correlations over time, if a layer has factors one step apart (RNN §3)."""
         for i, _ in self.lagged:
             raise ValueError(
                 f"layer {i} has factors with correlations over time, and {what} has none; use time independent"
             )
 
     def pair(self, i: int, j: int) -> tuple[Array, Array] | None:
-        """Ā_{i−1,j−1} and G_{i,j}, also where only their transposes (j, i) are stored; None where neither is."""
+        """Ā_{i−1,j−1} and G_{i,j}, also where only their transposes (j, i) are stored; None where neither is (§3)."""
         if (i, j) in self.G:
             return self.A[i - 1, j - 1], self.G[i, j]
         if (j, i) in self.G:
@@ -112,7 +112,10 @@ class Factors:
 
 @dataclass(frozen=True)
 class Kinds:
-    """Which factors of layers with shared weights, and which blocks of layers without rows, are wanted."""
+    """Which factors of layers with shared weights, and which blocks of layers without rows, are wanted (ER §3).
+
+    ValueError for a name that is none of these, and for another time with another sharing than expand.
+    """
 
     sharing: str = "expand"
     """One of SHARINGS."""
@@ -129,7 +132,8 @@ class Kinds:
             raise ValueError(f"time {self.time} goes with expand's factors; got sharing {self.sharing}")
 
     def lagged(self, layer: Layer) -> bool:
-        """Whether that layer's factors one step apart are wanted: those of recurrent layers of several steps."""
+        """Whether that layer's factors one step apart are wanted: those of recurrent layers of several steps (RNN
+        §3)."""
         return self.time != "independent" and layer.recurrent and layer.locations > 1
 
 
@@ -181,14 +185,14 @@ def sampled(forward_pass: ForwardPass, samples: int, key: Sequence[int], kinds: 
 
 
 def empirical(forward_pass: ForwardPass, Y: Array, kinds: Kinds = USUAL, reach: int | None = None) -> Factors:
-    """All blocks (i, j), or those within `reach`, G with the data's targets Y (N, d_ℓ): factors of the *empirical*
-    Fisher's approximation."""
+    """All blocks (i, j), or those within `reach`, means over cases, G with the data's targets Y (N, d_ℓ): factors of
+    the *empirical* Fisher's approximation (§5, footnote)."""
     return _all_blocks(forward_pass, cotangents.empirical(forward_pass, Y), 1, kinds, reach)
 
 
 def kfc(factors: Factors, network: Network) -> Factors:
-    """KFC's Ω_i = T Ā_{i−1,i−1} and Γ_i = G_{i,i}/T from the factors of the kind "expand", T the layer's locations, of
-    cases of one length."""
+    """KFC's Ω_i = T Ā_{i−1,i−1} and Γ_i = G_{i,i}/T (KFC §3) from the factors of the kind "expand", T the layer's
+    locations, of cases of one length."""
     T = {i: layer.locations for i, layer in enumerate(network.weighted, start=1)}
     A = {(i, j): block * T[i + 1] if i == j else block for (i, j), block in factors.A.items()}
     G = {(i, j): block / T[i] if i == j else block for (i, j), block in factors.G.items()}
@@ -205,7 +209,7 @@ def _all_blocks(
 
 
 def mirrored(upper: Blocks) -> Blocks:
-    """The blocks (i, j), i ≤ j, and those below the diagonal, their transposes."""
+    """The blocks (i, j), i ≤ j, and those below the diagonal, their transposes (§3)."""
     return upper | {(j, i): block.T for (i, j), block in upper.items() if i != j}
 
 
@@ -370,8 +374,8 @@ def _lagged_average(old: Factors, new: Factors, epsilon: float) -> dict[tuple[in
 
 
 def summed(factors: Factors, add: Callable[[Any], Any]) -> Factors:
-    """The factors of which each process has a summand; `add` sums trees of arrays over processes. What is linear in
-    them, as their running average, may be done before."""
+    """The factors of which each process has a summand; `add` sums trees of arrays over processes (§8). What is linear
+    in them, as their running average, may be done before."""
     parts = (factors.A, factors.G, factors.full)
     blocks = [{(i, j): Symmetric(x) if i == j else x for (i, j), x in part.items()} for part in parts]
     *added, lagged = add([*blocks, factors.lagged])
@@ -380,7 +384,7 @@ def summed(factors: Factors, add: Callable[[Any], Any]) -> Factors:
 
 
 def scaled(factors: Factors, scale: float) -> Factors:
-    """scale · factors."""
+    """scale · factors (§8)."""
     parts = (factors.A, factors.G, factors.full)
     A, G, full = ({index: scale * x for index, x in part.items()} for part in parts)
     lagged = {index: Lagged(scale * x.A, scale * x.G, scale * x.pairs) for index, x in factors.lagged.items()}

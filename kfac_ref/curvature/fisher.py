@@ -48,7 +48,7 @@ def product(forward_pass: ForwardPass, v: Parameters, cases: int | None = None) 
 
 
 def operator(forward_pass: ForwardPass, damping: float = 0.0, targets: Array | None = None) -> Any:
-    """F + `damping` I as a LinearOperator (P, P) on vectors in the order of θ: SciPy's on NumPy, CuPy's on CuPy.
+    """F + `damping` I as a LinearOperator (P, P) on vectors in the order of θ: SciPy's on NumPy, CuPy's on CuPy (§2.2).
 
     Parameters
     ----------
@@ -74,9 +74,10 @@ def operator(forward_pass: ForwardPass, damping: float = 0.0, targets: Array | N
 
 
 def matmat(forward_pass: ForwardPass, V: Array, targets: Array | None = None) -> Array:
-    """FV for V (P, k), its columns in the order of θ; as many as memory allows go through the passes together.
+    """FV (P, k) for V (P, k), its columns in the order of θ; as many as memory allows go through the passes together
+    (§2.2, App. C).
 
-    With the data's `targets` it is the empirical Fisher's product.
+    With the data's `targets` (N, d_ℓ) it is the empirical Fisher's product.
     """
     xp, shapes, step = namespace(V), forward_pass.network.shapes, forward_pass.together
     parts = []
@@ -111,19 +112,20 @@ def _products(
 
 
 def dense(forward_pass: ForwardPass) -> Array:
-    """F as one matrix (P, P). Its size is left to the caller: P² numbers, and work of N P²/2."""
+    """F as one matrix (P, P) (§2.2). Its size is left to the caller: P² numbers, and work of N P²/2."""
     return _dense(forward_pass, cotangents.exact(forward_pass))
 
 
 def dense_empirical(forward_pass: ForwardPass, Y: Array) -> Array:
-    """The empirical Fisher as one matrix (P, P), with the data's targets Y (N, d_ℓ)."""
+    """The empirical Fisher as one matrix (P, P), with the data's targets Y (N, d_ℓ) (§5, footnote)."""
     return _dense(forward_pass, cotangents.empirical(forward_pass, Y))
 
 
 def block(forward_pass: ForwardPass, i: int, j: int, targets: Array | None = None) -> Array:
-    """F_{i,j} = E[ā_{i−1}ā_{j−1}ᵀ ⊗ g_i g_jᵀ] alone, from ā and g; with the data's `targets` the empirical Fisher's.
+    """F_{i,j} = E[ā_{i−1}ā_{j−1}ᵀ ⊗ g_i g_jᵀ] alone, from ā and g (§3).
 
-    Layers i, j = 1 … ℓ. (d_i (d_{i−1}+1), d_j (d_{j−1}+1)). ValueError if there is no such layer.
+    Layers i, j = 1 … ℓ. (d_i (d_{i−1}+1), d_j (d_{j−1}+1)). With the data's `targets` (N, d_ℓ) it is the empirical
+    Fisher's. ValueError if there is no such layer.
     """
     require_layers(forward_pass, i, j)
     if targets is None:
@@ -198,8 +200,8 @@ def _blocks_by_derivatives(
 def case_moments(
     forward_pass: ForwardPass, Dz: Cotangents, pairs: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[slice, Activities, dict[tuple[int, int], Array]]]:
-    """E[g_i g_jᵀ | x] of each case times its weight, (m, d_i, d_j), for pairs of layers (i, j), with these
-    cases' rows and activities.
+    """E[g_i g_jᵀ | x] of each case times its weight, (m, d_i, d_j), for pairs of layers (i, j), with these cases' rows
+    and activities (§3).
 
     The layers have one row for each case. The cases come in chunks small enough for their products ā_{i−1} ⊗ ā_{j−1}
     and g_i ⊗ g_j.
@@ -223,7 +225,7 @@ def case_moments(
 
 @dataclass(frozen=True)
 class Estimate:
-    """A Monte-Carlo estimate, entry by entry."""
+    """A Monte-Carlo estimate, entry by entry: both arrays have the shape of what is estimated."""
 
     value: Array
     standard_error: Array
@@ -232,7 +234,8 @@ class Estimate:
 
 
 def monte_carlo(forward_pass: ForwardPass, samples: int, key: Sequence[int], V: Array | None = None) -> Estimate:
-    """F (P, P), or FV for V (P, k), from `samples` ≥ 2 targets for each case, drawn from the model (§2).
+    """F (P, P), or FV for V (P, k), from `samples` ≥ 2 targets for each case, drawn from the model (§2.2). ValueError
+    for fewer.
 
     The key is that of `arrays`' random numbers; the draws do not depend on the chunks.
     """

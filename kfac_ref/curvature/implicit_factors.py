@@ -27,7 +27,7 @@ class Rows:
     a: list[Array]
     """ā_0 … ā_{ℓ−1}, each (n, d_i+1), divided by √n; with weights times √(w/Σw)."""
     g: list[Array]
-    """g_1 … g_ℓ, each (n, d_i), likewise."""
+    """g_1 … g_ℓ, each (n, d_i), divided likewise, so that products are means over cases."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ImplicitFactors:
 
     @cached_property
     def explicit(self) -> Factors:
-        """The average, multiplied out."""
+        """The average, multiplied out (§8)."""
         return Factors(
             self._multiplied([rows.a for rows in self.estimates], self.old.A, first=0),
             self._multiplied([rows.g for rows in self.estimates], self.old.G, first=1),
@@ -86,7 +86,7 @@ def average(
     epsilon: float,
     kinds: Kinds = factors.USUAL,
 ) -> Factors | ImplicitFactors:
-    """ε·old + (1−ε)·new (§5), new being what `factors.estimate` makes of the same arguments.
+    """ε·old + (1−ε)·new (§5), new being what `factors.estimate` makes of the same arguments (§8).
 
     It is not multiplied out while its rows are fewer than the widest layer has units.
     """

@@ -27,7 +27,7 @@ Part = BlockDiagonalInverse | BlockTridiagonalInverse | FullBlockInverse | Symme
 
 @dataclass(frozen=True)
 class PartitionedInverse:
-    """Inverses of parts of the layers, in their order."""
+    """Inverses of parts of the layers, in their order (§4, KFC §3)."""
 
     parts: list[Part]
     layers: list[int]
@@ -53,7 +53,8 @@ def invert_each(
     time: str = "independent",
     work: Work = side_by_side,
 ) -> list[tuple[Inverse, Array]]:
-    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ for each γ, and its pivots (see `DampedFactors`); `work` does what is costly."""
+    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ for each γ, and its pivots (ℓ, 2) (see `DampedFactors`); `work` does what is costly
+    (§8). ValueError as of `invert`."""
     if not (factors.full or tridiagonal or time != "independent"):
         return list(block_diagonal.invert_each(factors, gammas, norm, work))
     found: list[tuple[Inverse, Array]] = []
@@ -70,8 +71,9 @@ def invert(
     time: str = "independent",
     work: Work = side_by_side,
 ) -> Inverse:
-    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ from factors and the factorised damped ones; of recurrent layers as `time`, one of
-    `factors.TIMES`, has it. ValueError unless that is the first, or there are factors one step apart."""
+    """F̆⁻¹ or, if tridiagonal, F̂⁻¹ from factors and the factorised damped ones; of recurrent layers as `time`, one
+    of `factors.TIMES`, has it (KFC §3, RNN §3). ValueError unless that is the first, or there are factors one step
+    apart."""
     closest(time, TIMES, "way to treat time")
     if time == "independent":
         factors = replace(factors, lagged={})

@@ -15,23 +15,24 @@ from autodiff.arrays import Array, namespace
 
 
 def vec(X: Array) -> Array:
-    """The columns of X (p, q), stacked: (p·q,)."""
+    """The columns of X (p, q), stacked: (p·q,) (§2.1)."""
     xp = namespace(X)
     return xp.reshape(X.T, (-1,))
 
 
 def unvec(x: Array, shape: tuple[int, int]) -> Array:
-    """The matrix of shape (p, q) whose columns, stacked, are x."""
+    """The matrix of shape (p, q) whose columns, stacked, are x (p·q,) (§2.1)."""
     return namespace(x).reshape(x, shape[::-1]).T
 
 
 def flatten(V: Sequence[Array]) -> Array:
-    """[vec V_1; …; vec V_ℓ]: (P,), in the order of θ."""
+    """[vec V_1; …; vec V_ℓ] of V, each V_i (d_i, d_{i−1}+1), in the order of θ: (P,) (§2.1)."""
     return namespace(*V).concat([vec(v) for v in V])
 
 
 def unflatten(theta: Array, shapes: Sequence[tuple[int, int]]) -> list[Array]:
-    """V_1 … V_ℓ of these shapes from [vec V_1; …; vec V_ℓ]; ValueError if it has another number of entries."""
+    """V_1 … V_ℓ, of the `shapes` (d_i, d_{i−1}+1), from `theta`, [vec V_1; …; vec V_ℓ] (P,); ValueError if it has
+    another number of entries (§2.1)."""
     ends = list(itertools.accumulate(p * q for p, q in shapes))
     if tuple(theta.shape) != (ends[-1],):
         raise ValueError(f"a vector in the order of θ has shape {(ends[-1],)} here; got {tuple(theta.shape)}")
@@ -39,7 +40,8 @@ def unflatten(theta: Array, shapes: Sequence[tuple[int, int]]) -> list[Array]:
 
 
 def product(A: Array, B: Array, X: Array) -> Array:
-    """(A⊗B) vec(X) as a matrix, B X Aᵀ, by the cheaper order of the two products."""
+    """(A⊗B) vec(X) as a matrix (p′, q′), B X Aᵀ, of A (q′, q), B (p′, p) and X (…, p, q), by the cheaper order of the
+    two products (§4.2)."""
     (q_, q), (p_, p) = A.shape, B.shape
     if p_ * q * (p + q_) <= p * q_ * (q + p_):
         return (B @ X) @ A.T
@@ -47,12 +49,13 @@ def product(A: Array, B: Array, X: Array) -> Array:
 
 
 def dense(A: Array, B: Array) -> Array:
-    """A⊗B itself, for small A and B, square or not."""
+    """A⊗B itself, (q p, q′ p′), for small A (q, q′) and B (p, p′), square or not (§3)."""
     return as_block(A[:, :, None, None] * B[None, None, :, :])
 
 
 def as_block(moments: Array) -> Array:
-    """Numbers [a, b, g, h], (q, q′, p, p′), as the block (pq, p′q′) that has them where A⊗B has A_{a,b} B_{g,h}."""
+    """The numbers [a, b, g, h] of `moments` (q, q′, p, p′) as the block (q p, q′ p′) that has them where A⊗B has
+    A_{a,b} B_{g,h} (§3)."""
     q, q_, p, p_ = moments.shape
     xp = namespace(moments)
     return xp.reshape(xp.permute_dims(moments, (0, 2, 1, 3)), (q * p, q_ * p_))
@@ -60,17 +63,18 @@ def as_block(moments: Array) -> Array:
 
 @dataclass(frozen=True)
 class Pencil:
-    """A positive definite A and a symmetric C, diagonalised together (App. B)."""
+    """A positive definite A (n, n) and a symmetric C (n, n), diagonalised together (App. B)."""
 
     K: Array
-    """With KKᵀ = A⁻¹ and KᵀCK = diag(s), (n, n); or, if reduced, the J of `pencil`."""
+    """With KKᵀ = A⁻¹ and KᵀCK = diag(s), (n, n); or, if reduced, the J of `pencil`, (n, r)."""
     s: Array
+    """(n,), or (r,) beside a J."""
     inverse: Array | None = None
-    """A⁻¹ beside a J."""
+    """A⁻¹ (n, n) beside a J."""
 
 
 def pencil(R: Array, H: Array, reduced: bool = False) -> Pencil:
-    """K = RᵀE and s, with RCRᵀ = E diag(s) Eᵀ, of A⁻¹ = RᵀR and C = HHᵀ.
+    """K = RᵀE and s, with RCRᵀ = E diag(s) Eᵀ, of A⁻¹ = RᵀR, R (n, n), and C = HHᵀ, H (n, r) (App. B).
 
     If reduced, J = A⁻¹HV and s, with HᵀA⁻¹H = V diag(s) Vᵀ, which is K diag(s)^½ without its columns of 0: an
     eigenproblem of the size of H's shorter side.
@@ -79,7 +83,7 @@ def pencil(R: Array, H: Array, reduced: bool = False) -> Pencil:
 
 
 def diagonalised(R: Array, H: Array, reduced: bool) -> tuple[Array, Array]:
-    """K, or J, and s of `pencil`: what takes an eigenproblem."""
+    """K, or J, and s of `pencil`, from the same R (n, n) and H (n, r): what takes an eigenproblem (App. B, §8)."""
     Y = R @ H
     if reduced and H.shape[1] < H.shape[0]:
         s, V = arrays.eigh(Y.T @ Y)
@@ -91,7 +95,8 @@ def diagonalised(R: Array, H: Array, reduced: bool) -> tuple[Array, Array]:
 
 
 def symmetric_pencil(R: Array, C: Array) -> Pencil:
-    """K = RᵀE and s, with RCRᵀ = E diag(s) Eᵀ, of A⁻¹ = RᵀR and a symmetric C, which may be indefinite."""
+    """K = RᵀE and s, with RCRᵀ = E diag(s) Eᵀ, of A⁻¹ = RᵀR, R (n, n), and a symmetric C (n, n), which may be
+    indefinite (App. B, RNN §3)."""
     return _full_pencil(R, R @ C @ R.T)
 
 
@@ -102,19 +107,19 @@ def _full_pencil(R: Array, RCR: Array) -> Pencil:
 
 @dataclass(frozen=True)
 class PairInverse:
-    """(A⊗B ± C⊗D)⁻¹, factorised once, applied to many X (App. B)."""
+    """(A⊗B ± C⊗D)⁻¹, factorised once, applied to many X (App. B); A and C are (q, q), B and D (p, p)."""
 
     K1: Array
-    """Of A and C."""
+    """Of A and C, (q, q), or J₁ (q, r)."""
     K2: Array
-    """Of B and D."""
+    """Of B and D, (p, p), or J₂ (p, r′)."""
     reciprocals: Array
-    """1 ⊘ (1 1ᵀ ± s₂ s₁ᵀ); beside A⁻¹ and B⁻¹ ∓ that."""
+    """1 ⊘ (1 1ᵀ ± s₂ s₁ᵀ), (p, q), or (r′, r); beside A⁻¹ and B⁻¹ ∓ that."""
     A_inverse: Array | None = None
     B_inverse: Array | None = None
 
     def solve(self, X: Array) -> Array:
-        """(A⊗B ± C⊗D)⁻¹ vec(X) as a matrix.
+        """(A⊗B ± C⊗D)⁻¹ vec(X) for X (…, p, q), as a matrix of its shape.
 
         K₂ [(K₂ᵀ X K₁) ⊘ (1 1ᵀ ± s₂ s₁ᵀ)] K₁ᵀ; with reduced pencils B⁻¹ X A⁻¹ ∓ J₂ [(J₂ᵀ X J₁) ⊘ (1 1ᵀ ± s₂ s₁ᵀ)] J₁ᵀ,
         which is the same as J = K diag(s)^½ and 1/(1 ± st) = 1 ∓ st/(1 ± st), or by Woodbury's identity.
@@ -128,7 +133,7 @@ def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: 
 
     Parameters
     ----------
-    R_A, R_B : inverse square roots of the positive definite A and B, RᵀR being the inverse.
+    R_A, R_B : inverse square roots of the positive definite A (q, q) and B (p, p), RᵀR being the inverse.
     C, D : symmetric, of the shapes of A and B.
     sign, clip : as of `pair_inverse`.
     """
@@ -136,7 +141,7 @@ def factorise_pair(R_A: Array, R_B: Array, C: Array, D: Array, sign: int, clip: 
 
 
 def pair_inverse(first: Pencil, second: Pencil, sign: int, clip: bool = False) -> PairInverse:
-    """(A⊗B ± C⊗D)⁻¹ from the pencils of A and C, and of B and D, both reduced or neither.
+    """(A⊗B ± C⊗D)⁻¹ from the pencils of A and C, and of B and D, both reduced or neither (App. B).
 
     Parameters
     ----------

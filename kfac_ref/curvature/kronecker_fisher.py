@@ -17,7 +17,7 @@ from kfac_ref.curvature.factors import Factors
 
 
 def product(factors: Factors, V: Parameters) -> Parameters:
-    """F̃V: (F̃V)_i = Σ_j G_{i,j} V_j Ā_{i−1,j−1}ᵀ."""
+    """F̃V: (F̃V)_i = Σ_j G_{i,j} V_j Ā_{i−1,j−1}ᵀ (§3). ValueError where factors have correlations over time."""
     factors.require_independent("a Kronecker product")
     U = []
     for i in range(1, factors.layers + 1):
@@ -32,7 +32,7 @@ def product(factors: Factors, V: Parameters) -> Parameters:
 
 
 def dense(factors: Factors) -> Array:
-    """F̃ as one matrix (P, P), in the order of θ."""
+    """F̃ as one matrix (P, P), in the order of θ (§3). ValueError where factors have correlations over time."""
     factors.require_independent("a Kronecker product")
     layers = range(1, factors.layers + 1)
     like = next(iter((*factors.G.values(), *factors.full.values())))
@@ -57,10 +57,10 @@ def dense(factors: Factors) -> Array:
 
 @dataclass(frozen=True)
 class KroneckerFisherInverse:
-    """F̃⁻¹ of a small network, by its dense matrix: factorised once, applied to many V."""
+    """F̃⁻¹ of a small network, by its dense matrix: factorised once, applied to many V (§4)."""
 
     root: Array
-    """R with RᵀR = F̃⁻¹."""
+    """R with RᵀR = F̃⁻¹, (P, P)."""
 
     def apply(self, V: Parameters) -> Parameters:
         """U = F̃⁻¹V."""
@@ -69,7 +69,7 @@ class KroneckerFisherInverse:
 
 
 def invert(factors: Factors) -> KroneckerFisherInverse:
-    """F̃⁻¹ from factors, damped or not. ValueError if F̃ is not positive definite; damped it is."""
+    """F̃⁻¹ from factors, damped or not (§4). ValueError if F̃ is not positive definite; damped it is."""
     root, pivot = arrays.inverse_square_root(dense(factors))
     if not arrays.read_scalars(pivot)[0] > 0:
         raise ValueError("F̃ is not positive definite, so it has no inverse; damp its factors (§6.3)")

@@ -40,7 +40,8 @@ class InnerProducts(NamedTuple):
 def inner_products(
     forward_pass: ForwardPass, gradient: Parameters, directions: Sequence[Parameters], cases: int
 ) -> InnerProducts:
-    """The inner products of `directions` on the device, F being the mean over the first `cases` cases (⌈τ₂m⌉)."""
+    """The inner products of `directions` on the device, F being the mean over the first `cases` cases (⌈τ₂m⌉) (§6.4,
+    §8)."""
     products = gram([gradient, *directions])
     return InnerProducts(
         forms=fisher.quadratic_forms(forward_pass, directions, cases), dots=products[1:, 1:], slopes=products[0, 1:]
@@ -48,7 +49,7 @@ def inner_products(
 
 
 def minimise(products: InnerProducts, damping: float, pick: Sequence[int]) -> Minimiser:
-    """The minimiser of M over the span of one direction Δ, or of two, Δ and δ₀.
+    """The minimiser of M over the span of one direction Δ, or of two, Δ and δ₀ (§6.4, §7).
 
     [α; μ] = −B⁻¹ [∇hᵀΔ; ∇hᵀδ₀], B = uᵀFv + (λ+η) uᵀv, by a pseudo-inverse, so that parallel or zero directions do no
     harm; M(δ*) − M(0) = ½ [α μ]·[∇hᵀΔ; ∇hᵀδ₀].

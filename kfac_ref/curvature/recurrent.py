@@ -33,7 +33,7 @@ from kfac_ref.curvature.kronecker import PairInverse
 
 @dataclass(frozen=True)
 class SymmetricInverse:
-    """F⁻¹ of one layer by option 1 for one γ: factorised once, applied to many V.
+    """F⁻¹ of one layer by option 1 for one γ: factorised once, applied to many V (RNN §3).
 
     (V_0^{−½}E) diag(1/η(ψ)) (V_0^{−½}E)ᵀ, E and ψ being eigenvectors and eigenvalues, of each factor, E_A ⊗ E_G.
     """
@@ -48,12 +48,12 @@ class SymmetricInverse:
 
 @dataclass(frozen=True)
 class StationaryInverse:
-    """F⁻¹ of one layer by option 2 for one γ: (1/T) (I − Ψ)ᵀ (V_0 − ΨV_0Ψᵀ)⁻¹ (I − Ψ)."""
+    """F⁻¹ of one layer by option 2 for one γ: (1/T) (I − Ψ)ᵀ (V_0 − ΨV_0Ψᵀ)⁻¹ (I − Ψ) (RNN §3)."""
 
     Psi_A: Array
-    """Ā_1 Ā_0⁻¹."""
+    """Ā_1 Ā_0⁻¹, (d_{i−1}+1, d_{i−1}+1)."""
     Psi_G: Array
-    """G_1 G_0⁻¹."""
+    """G_1 G_0⁻¹, (d_i, d_i)."""
     middle: PairInverse
     """(Ā_0⊗G_0 − Ψ_AĀ_0Ψ_Aᵀ ⊗ Ψ_GG_0Ψ_Gᵀ)⁻¹, by App. B, T included."""
 
@@ -65,7 +65,7 @@ class StationaryInverse:
 
 
 def invert(R_A: Array, R_G: Array, lagged: Lagged, time: str) -> SymmetricInverse | StationaryInverse:
-    """F⁻¹ of a recurrent layer.
+    """F⁻¹ of a recurrent layer (RNN §3).
 
     Parameters
     ----------
@@ -83,7 +83,8 @@ def invert(R_A: Array, R_G: Array, lagged: Lagged, time: str) -> SymmetricInvers
 
 
 def eta(psi: Array, pairs: Array) -> Array:
-    """η(ψ)/T = Σ_{|k|<T} (pairs_k/pairs_0) ψ^{|k|}, by Horner's rule, for ψ of any shape.
+    """η(ψ)/T = Σ_{|k|<T} (pairs_k/pairs_0) ψ^{|k|}, by Horner's rule, for ψ, `psi`, of any shape, and `pairs` (T,) (RNN
+    §3).
 
     With pairs_k = T − k it is (T(1 − ψ²) − 2ψ(1 − ψ^T))/(T(1 − ψ)²), which loses its digits near ψ = 1. It is ≥ 0 for
     |ψ| ≤ 1, and 0 at ψ = −1 where T is even.
@@ -96,7 +97,7 @@ def eta(psi: Array, pairs: Array) -> Array:
 
 
 def symmetric_part(M: Array) -> Array:
-    """(M + Mᵀ)/2."""
+    """(M + Mᵀ)/2 of M (n, n), of its shape (RNN §3)."""
     return (M + M.T) / 2
 
 
@@ -113,11 +114,11 @@ def _reciprocal(values: Array) -> Array:
 
 def dense(A: Array, G: Array, lagged: Lagged, time: str) -> Array:
     """The block itself, (p·d, p·d), for small layers: Σ_k (T − |k|) V_k of the symmetric chain, summed term by term, or
-    T (I − Ψ)⁻¹ (V_0 − ΨV_0Ψᵀ) (I − Ψ)⁻ᵀ of the stationary one.
+    T (I − Ψ)⁻¹ (V_0 − ΨV_0Ψᵀ) (I − Ψ)⁻ᵀ of the stationary one (RNN §3).
 
     Parameters
     ----------
-    A, G : Ā_0 and G_0 on expand's scale, damped or not, positive definite.
+    A, G : Ā_0 (p, p) and G_0 (d, d) on expand's scale, damped or not, positive definite.
     lagged, time : as of `invert`; with "independent" it is Ā ⊗ G.
     """
     V_0 = kronecker.dense(A, G)

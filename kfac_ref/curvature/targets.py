@@ -12,7 +12,7 @@ Targets = Callable[[slice, Array], Array]
 
 
 def drawn(forward_pass: ForwardPass, cases: int, key: Sequence[int]) -> Targets:
-    """Targets for the first `cases` cases, drawn from the model with a random key (see autodiff.arrays)."""
+    """Targets for the first `cases` cases, drawn from the model with a random key (see autodiff.arrays) (§5)."""
     likelihood, outputs = forward_pass.network.likelihood, forward_pass.network.outputs
     # for all these cases at once, so that the targets depend neither on the chunks nor on how cases are shared
     noise = forward_pass.of_the_case(likelihood.noise(key, (cases, outputs), forward_pass.X))
@@ -20,8 +20,8 @@ def drawn(forward_pass: ForwardPass, cases: int, key: Sequence[int]) -> Targets:
 
 
 def given(forward_pass: ForwardPass, cases: int, sampled: Array) -> Targets:
-    """Targets that the caller has drawn, (cases, d_ℓ), or those of a share; ValueError or TypeError where they do not
-    fit the batch."""
+    """Targets that the caller has drawn, `sampled` (cases, d_ℓ), or those of a share (§5); ValueError or TypeError
+    where they do not fit the batch."""
     require_alike(sampled, forward_pass.X, "sampled")
     expected = forward_pass.here(cases), forward_pass.network.outputs
     if tuple(sampled.shape) != expected:

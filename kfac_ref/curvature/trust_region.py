@@ -13,7 +13,8 @@ from autodiff.likelihoods import Likelihood
 
 
 def step_size(form: float, delta: float, eta_max: float = math.inf) -> float:
-    """η = min(η_max, √(2δ/q)) for q = ΔᵀFΔ; η_max where q is 0. ValueError unless δ > 0 and η_max > 0, q ≥ 0."""
+    """η = min(η_max, √(2δ/q)) for q = ΔᵀFΔ; η_max where q is 0 (ACKTR §3.2). ValueError unless δ > 0 and η_max > 0, q ≥
+    0."""
     if not (delta > 0 and eta_max > 0 and form >= 0):
         raise ValueError(f"delta {delta:g}, eta_max {eta_max:g}, ΔᵀFΔ {form:g}: expected delta, eta_max > 0, ΔᵀFΔ ≥ 0")
     # before the division, which overflows where the form is next to 0
@@ -21,7 +22,7 @@ def step_size(form: float, delta: float, eta_max: float = math.inf) -> float:
 
 
 def divergence(likelihood: Likelihood, z: Array, after: Array) -> Array:
-    """KL(R_{y|z} ‖ R_{y|after}) per case, (m,), of outputs z and `after`, both (m, d).
+    """KL(R_{y|z} ‖ R_{y|after}) per case, (m,), of outputs z and `after`, both (m, d) (ACKTR §3.2).
 
     It is E[L(y, after) − L(y, z)] over y from R_{y|z}, in which y enters linearly, so that E[y|z] may stand for it.
     """

@@ -14,7 +14,10 @@ from kfac_ref.data.table import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the user's own data are to be read: what the options of the command say."""
+    """How the user's own data are to be read: what the options of the command say.
+
+    ValueError for a fraction that is not in (0, 1), or a way to fill that there is not.
+    """
 
     target: str | None = None
     """Of a table, the column to be predicted; of an `.npy` of inputs, the path of that of targets."""

@@ -33,7 +33,7 @@ IMAGES = {
 
 
 def load(name_or_path: str | Path = DEFAULT, reading: Reading | None = None) -> Dataset:
-    """The data set of that name, or in that file or folder.
+    """The data set of that name, or in that file or folder (§13).
 
     Parameters
     ----------
@@ -126,7 +126,8 @@ def _mnist16() -> Dataset:
 
 
 def averaged_bytes(pictures: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """`images.area_average` of images of unsigned bytes, rounded to unsigned bytes."""
+    """`images.area_average` of `pictures`, images of unsigned bytes (N, r, c), rounded to unsigned bytes: (N, rows,
+    columns)."""
     return np.rint(images.area_average(pictures, rows, columns)).astype(np.uint8)
 
 

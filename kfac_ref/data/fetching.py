@@ -117,7 +117,7 @@ def generated(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str,
 
     Returns
     -------
-    dict of str to ndarray
+    dict of str to ndarray, of the shapes that `make` gives them
     """
     path = cache_directory() / f"{name}.npz"
     # Zip files carry a checksum of each member, which reading checks.

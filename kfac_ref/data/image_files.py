@@ -114,7 +114,7 @@ def _read_plain_or_gz(path: Path) -> bytes:
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
-    """Images of unsigned bytes, (N, rows, columns), as rows of float32 in [0, 1]."""
+    """Images of unsigned bytes, `images` (N, rows, columns), as rows of float32 in [0, 1], (N, rows·columns)."""
     return images.reshape(len(images), -1) / np.float32(255)
 
 

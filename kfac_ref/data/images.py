@@ -122,7 +122,7 @@ def random_points(count: int, rng: np.random.Generator, size: int = 28) -> np.nd
 
 
 def draw_curves(points: np.ndarray, size: int = 28) -> np.ndarray:
-    """Antialiased pen strokes along the curves through three points each.
+    """Antialiased pen strokes along the curves through three points each (§13).
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def _draw_block(points: np.ndarray, size: int) -> np.ndarray:
 
 
 def face_patches(faces: np.ndarray, copies: int, rng: np.random.Generator, size: int = 25) -> np.ndarray:
-    """Small square patches of faces at random angles, scales and places, with random contrast.
+    """Small square patches of faces at random angles, scales and places, with random contrast (§13).
 
     As Hinton and Salakhutdinov (2006) did to make FACES: rotate by -90° to 90°, scale, crop, and subsample. A patch
     covers a half to two thirds of the face's width and lies wholly within the picture.

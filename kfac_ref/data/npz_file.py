@@ -61,7 +61,7 @@ def checked(path: Path, arrays: Arrays) -> Arrays:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of an `.npy`; ValueError if it cannot be read, is damaged, or holds pickled objects."""
+    """The array of an `.npy`, of any shape; ValueError if it cannot be read, is damaged, or holds pickled objects."""
     try:
         array: np.ndarray = np.load(path, allow_pickle=False)
     except OSError as error:
@@ -127,7 +127,8 @@ def write_archive(path: Path, arrays: Arrays) -> None:
 
 
 def finite(path: Path | str, key: str, array: np.ndarray, dtype: type) -> np.ndarray:
-    """`array` as finite real numbers of `dtype`; ValueError naming the file, the key and the entry if it is not."""
+    """`array`, of any shape, as finite real numbers of `dtype`; ValueError naming the file, the key and the entry if it
+    is not."""
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: key {key!r} has dtype {array.dtype}, expected real numbers")
     with np.errstate(over="ignore"):

@@ -24,7 +24,7 @@ class Scaling:
 
     @classmethod
     def from_moments(cls, mean: Array, variance: Array) -> Scaling:
-        """That of columns with these means and variances, (d,) each."""
+        """That of columns with this `mean` (d,) and `variance` (d,)."""
         xp = namespace(mean)
         deviation = xp.sqrt(variance)
         constant = deviation <= 10 * xp.finfo(mean.dtype).eps * xp.abs(mean)
@@ -38,11 +38,11 @@ class Scaling:
         return cls(xp.zeros(d, **there), xp.ones(d, **there))
 
     def apply(self, X: Array) -> Array:
-        """Standardised X (N, d)."""
+        """Standardised X (N, d), of its shape."""
         return (X - self.mean) / self.scale
 
     def undo(self, Z: Array) -> Array:
-        """The reverse."""
+        """The reverse: X (N, d) of standardised Z (N, d)."""
         return Z * self.scale + self.mean
 
 

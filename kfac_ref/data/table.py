@@ -150,7 +150,7 @@ def recipe(
     Parameters
     ----------
     table : columns by name
-    rows : ndarray of int
+    rows : ndarray of int, (N,)
         The training cases; medians are theirs. Categories and classes are those of all cases.
     where : str
         The file's name, for messages.
@@ -178,9 +178,7 @@ def recipe(
     ):
         for name in given:
             if name not in names:
-                raise ValueError(
-                    f'{where} has no column "{name}" ({what}){nearest(name, names)}; it has {_listed(names)}'
-                )
+                raise ValueError(f'{where} has no column "{name}" ({what}), but {_listed(names)}{nearest(name, names)}')
     columns = []
     for name in names:
         if name == target or name in drop:
@@ -189,6 +187,8 @@ def recipe(
         if missing.all():
             raise ValueError(f'{where}: column "{name}" is empty; give --drop "{name}"')
         there = ~missing
+        if name not in categorical:
+            _require_no_strays(words, missing, name, where, f'--categorical "{name}"')
         if name in categorical or not _is_numeric(words):
             categories = _categories(words[there], name, where)
             found, counts = np.unique(_as_text(words[rows][there[rows]]), return_counts=True)
@@ -204,11 +204,33 @@ def recipe(
         if missing.any():
             row = int(np.argmax(missing))
             raise ValueError(f'{where}: row {row + 1}, column "{target}", the target, is missing')
+        if classify is None:
+            _require_no_strays(words, missing, target, where, "--likelihood categorical")
         if classify or (classify is None and not _is_numeric(words)):
             classes = _categories(words, target, where)
             if len(classes) < 2:
                 raise ValueError(f'{where}: column "{target}", the target, has one class, "{classes[0]}", in all rows')
     return Recipe(tuple(columns), target, classes, tuple(name for name in names if name in drop))
+
+
+def _require_no_strays(words: np.ndarray, missing: np.ndarray, name: str, where: str, instead: str) -> None:
+    """ValueError naming the first word of a column of which most values are numbers: it is hardly one of categories."""
+    if _is_numeric(words):
+        return
+    strays = [row for row, word in enumerate(words.tolist()) if not (missing[row] or _is_number(word))]
+    if 2 * len(strays) < np.sum(~missing) and strays:
+        raise ValueError(
+            f'{where}: row {strays[0] + 1}, column "{name}" is "{words[strays[0]]}", expected a number as in most '
+            f"rows; give {instead} if all of them are names"
+        )
+
+
+def _is_number(word: Any) -> bool:
+    try:
+        float(word)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _categories(words: np.ndarray, name: str, where: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "?")
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a CSV file with a header, or of a Parquet file, by name.
+    """The columns of a CSV file with a header, or of a Parquet file, by name, (N,) each.
 
     ValueError if it cannot be read, has no rows, or its header does not name its columns.
     """
@@ -36,6 +36,8 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
             frame = polars.read_parquet(path)
     except ValueError:
         raise
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from None
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as a table: {one_line(error)}") from None
     if frame.height == 0:
@@ -45,7 +47,10 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
 
 def _check_header(path: Path) -> None:
     with open(path, encoding="utf-8-sig", errors="replace") as file:
-        header = file.readline().rstrip("\r\n")
+        header = file.readline()
+    if not header:
+        raise ValueError(f"{path}: is empty, expected a header with the names of the columns, and rows")
+    header = header.rstrip("\r\n")
     names = [name.strip().strip('"') for name in header.split(",")]
     if numbers := [name for name in names if _is_number(name)]:
         raise ValueError(

@@ -29,6 +29,11 @@ def load(given: str | Path, reading: Reading, names: Iterable[str]) -> Dataset:
     if not str(given).strip():
         raise ValueError(f"no data set or path given: expected one of {', '.join(names)}, or a path")
     path = Path(given).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f'no data set or path "{given}"{nearest(str(given), names)} (expected one of {", ".join(names)}, or the '
+            f"path of an {KINDS})"
+        )
     suffix = path.suffix.lower()
     if path.is_file() and suffix in TABLES:
         return _table(path, reading)
@@ -39,12 +44,7 @@ def load(given: str | Path, reading: Reading, names: Iterable[str]) -> Dataset:
         return held_out(_folder(path), reading)
     if path.is_file() and suffix == ".npz":
         return held_out(_dataset(path, "arrays", read_npz(path)), reading)
-    if path.exists():
-        raise ValueError(f"{path}: expected an {KINDS}")
-    raise ValueError(
-        f'no data set or path "{given}"{nearest(str(given), names)} (expected one of {", ".join(names)}, or the path '
-        f"of an {KINDS})"
-    )
+    raise ValueError(f"{path}: expected an {KINDS}")
 
 
 def require_no_columns(reading: Reading, where: str) -> None:
@@ -71,7 +71,8 @@ def held_out(dataset: Dataset, reading: Reading) -> Dataset:
 
 
 def split(cases: int, reading: Reading, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which cases are for training and which are held out, each in the order in which they came."""
+    """Which cases are for training and which are held out, (N,) and (N′,), each in the order in which they came.
+    ValueError where there are too few to hold any out."""
     if reading.validation is None:
         return np.arange(cases), np.arange(0)
     count = max(1, round(reading.validation * cases))

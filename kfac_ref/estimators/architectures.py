@@ -54,8 +54,8 @@ def network_of(given: Any, inputs: int, outputs: int, likelihood: str, activatio
 def scaling_by_channel(mean: Array, variance: Array, shape: tuple[int, ...]) -> Scaling:
     """That which gives each channel of images (c, H, W), or each feature of sequences (T, d), mean 0 and variance 1.
 
-    Of single columns it is from their means and variances (d_0,). A layer that is applied at many locations takes the
-    same number for the same thing at all of them.
+    It is made from the `mean` (d_0,) and `variance` (d_0,) of single columns. A layer that is applied at many locations
+    takes the same number for the same thing at all of them.
     """
     xp = namespace(mean)
     if len(shape) == 1:

@@ -165,7 +165,7 @@ class KFACAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimat
         return forward(encoder, W[: self._code], X).z
 
     def inverse_transform(self, X: Any) -> Array:
-        """What the network makes of codes (N, code): (N, features)."""
+        """What the network makes of codes (N, code): (N, features). ValueError for another number of columns."""
         check_is_fitted(self)
         W, network = self._state.averaged, self._kfac.network
         codes = self._like(check_array(X, dtype=self._floating(X)), W[0], "inverse_transform")

@@ -22,13 +22,13 @@ from kfac_ref.training import loop
 
 def scaling_of(X: Any, weights: Array | None, shape: tuple[int, ...]) -> Scaling:
     """That which standardises X (N, d_0), an array or a sparse matrix of cases of `shape`, by columns or channels;
-    cases weighted."""
+    cases weighted with `weights` (N,)."""
     mean, variance = mean_variance_axis(X, axis=0, weights=weights) if sparse.issparse(X) else moments(X, weights)
     return scaling_by_channel(mean, variance, shape)
 
 
 def taken(x: Any, rows: np.ndarray) -> Any:
-    """These rows of an array or a sparse matrix."""
+    """These `rows` (n,) of an array or a sparse matrix x (N, …)."""
     if sparse.issparse(x):
         return x[rows, :]
     return namespace(x).take(x, namespace(x).asarray(rows, device=device(x)), axis=0)
@@ -67,7 +67,8 @@ class Cases:
 
     @classmethod
     def of(cls, X: Any, Y: Array, scaling: Scaling, weights: Array | None = None) -> Cases:
-        """From inputs as the user gives them."""
+        """From inputs X (N, d_0) as the user gives them, targets Y (N, d_ℓ), or None for X itself, and `weights`
+        (N,)."""
         if sparse.issparse(X):
             return cls(X.tocsr(), Y, scaling, weights)
         X = scaling.apply(X)
@@ -84,7 +85,7 @@ class Cases:
         return self.number if self.weights is None else float(namespace(self.weights).sum(self.weights))
 
     def taken(self, rows: np.ndarray) -> Cases:
-        """Those of these rows."""
+        """Those of these `rows` (n,)."""
         weights = None if self.weights is None else taken(self.weights, rows)
         return Cases(taken(self.X, rows), taken(self.Y, rows), self.scaling, weights)
 

@@ -165,6 +165,9 @@ class KFACClassifier(ClassifierMixin, Estimator):
 
         `classes`, which the first call must have, are all that there will be. The first call's cases decide how inputs
         are standardised.
+
+        ValueError for a first call without `classes`, and for a `class_weight` that depends on how frequent classes
+        are.
         """
         if classes is None and not hasattr(self, "_state"):
             raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -261,7 +264,7 @@ class KFACClassifier(ClassifierMixin, Estimator):
         return self._kfac.network.likelihood.mean(z[:, : len(self._known)])
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Their logarithms."""
+        """The logarithms of `predict_proba`, of the same shape."""
         p = self._outputs(X, "predict_log_proba")[:, : len(self._known)]
         p = self._kfac.network.likelihood.mean(p)
         return namespace(p).log(p)

@@ -25,7 +25,7 @@ class ExactOfFew(KFAC):
     def update_factors(
         self, state: State, forward_pass: ForwardPass, sampled: Array | None
     ) -> Factors | ImplicitFactors:
-        """As of `KFAC`."""
+        """As of `KFAC.update_factors`."""
         if sampled is not None or forward_pass.cases > FEW:
             return super().update_factors(state, forward_pass, sampled)
         s = self.settings

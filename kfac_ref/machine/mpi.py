@@ -167,7 +167,7 @@ class MPIProcesses(Processes):
         return told
 
     def deal(self, x: np.ndarray | None) -> np.ndarray | None:
-        """As of `Processes`: the rows of one process after the other, so that no other ever holds all."""
+        """As of `Processes.deal`: the rows of one process after the other, so that no other ever holds all."""
         if not self.first:
             described = self.comm.recv(source=0)
             if described is None:

@@ -51,7 +51,7 @@ class Processes:
     # --- the verbs -----------------------------------------------------------------------------------------------
 
     def sum(self, tree: T, what: str = "") -> T:
-        """The sum over processes of each array in `tree` (see `autodiff.trees`), for all of them."""
+        """The sum over processes of each array in `tree` (see `autodiff.trees`), for all of them (§14)."""
         return tree
 
     def gather(self, value: T, what: str = "", like: Array | None = None) -> list[T]:
@@ -64,7 +64,8 @@ class Processes:
         return value
 
     def deal(self, x: np.ndarray | None) -> np.ndarray | None:
-        """Of the first process's array, a row a case, the rows `dealt` to this one. The others give None."""
+        """Of the first process's x (cases, …), a row a case, the rows `dealt` to this one, (here, …). The others give
+        None."""
         return x
 
     # --- what follows from them ----------------------------------------------------------------------------------
@@ -80,17 +81,17 @@ class Processes:
         return self.number == 1
 
     def dealt(self, cases: int) -> np.ndarray:
-        """Which of so many cases are this process's: p, p + P, …. Consecutive ones belong to different processes, so
-        that of the first ⌈τm⌉ of a mini-batch all have equally many, but for one."""
+        """Which of so many cases are this process's, (here,): p, p + P, …. Consecutive ones belong to different
+        processes, so that of the first ⌈τm⌉ of a mini-batch all have equally many, but for one."""
         return np.arange(self.index, cases, self.number)
 
     def once(self, x: float) -> float:
-        """x in the first process, 0 in the others: what is to be counted once in a sum."""
+        """x in the first process, 0 in the others: what is to be counted once in a sum (§14)."""
         return x if self.first else 0.0
 
     def agree(self, function: Callable[[], T]) -> T:
         """function(), unless it raises in any process: then all raise that error, the first of several, with where it
-        was unless all have the same."""
+        was unless all have the same (§14)."""
         return self._agree(function, said=True)
 
     def _agree(self, function: Callable[[], T], said: bool) -> T:
@@ -126,11 +127,12 @@ class Processes:
         lengths: np.ndarray | None,
         parts: Sequence[float],
     ) -> Share:
-        """The share that `here` cases are of a mini-batch of m: at its places `rows`, or, if None, those `dealt`.
+        """The share that `here` cases are of a mini-batch of m: at its places `rows` (here,), or, if None, those
+        `dealt`.
 
-        Totals of weights of cases, and means of lengths of sequences, are those of all and of the first ⌈τm⌉ for each τ
-        in `parts`. ValueError if places and cases do not fit each other, or if weights or lengths are in some processes
-        alone.
+        Totals of `weights` (here,) of cases, and means of `lengths` (here,) of sequences, are those of all and of the
+        first ⌈τm⌉ for each τ in `parts`. ValueError if places and cases do not fit each other, or if weights or lengths
+        are in some processes alone.
         """
         given = [weights is not None, lengths is not None]
         cases, *have = map(int, self.sum(np.asarray([here, *given], dtype=np.float64), "agreement"))
@@ -165,7 +167,7 @@ class Processes:
         self, function: Callable[..., T], like: Array, *operands: Sequence[Any], costs: Sequence[float]
     ) -> list[T]:
         """`side_by_side`, each item by one process, for all of them, but for small ones, which all do; costs are sizes
-        of matrices, of which the work is the third power."""
+        of matrices, of which the work is the third power (§8, §14)."""
         if self.alone:
             return side_by_side(function, like, *operands, costs=costs)
         large = [i for i, n in enumerate(costs) if n > SMALL]

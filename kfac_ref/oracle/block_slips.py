@@ -30,7 +30,7 @@ ENTRIES = 20_000_000
 def explain_block_slips(
     theirs: np.ndarray, layers: Sequence[int], ways: Sequence[Order], references: References
 ) -> list[Explanation]:
-    """Explanations by slips of the block of `layers`, one or all of them, those that fit."""
+    """Explanations by slips of theirs (P, P), the block of `layers`, one or all of them, those that fit."""
     n = len(theirs)
     size = n * references.cases * references.network.outputs
     if n < 3 or n > LARGEST or size > ENTRIES or references.case.weights is not None:

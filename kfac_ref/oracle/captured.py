@@ -145,7 +145,7 @@ class CapturedCase:
 
     @property
     def X(self) -> np.ndarray:
-        """z: of the inputs nothing is known, and what is asked of them is their number, library and dtype."""
+        """z (N, d_ℓ): of the inputs nothing is known, and what is asked of them is their number, library and dtype."""
         return self.z
 
     @property
@@ -193,7 +193,7 @@ class CapturedCase:
 
     @cached_property
     def parameters(self) -> list[np.ndarray]:
-        """W_i where they are known, else zeros."""
+        """W_i where they are known, else zeros, of the shapes of W_1 … W_ℓ."""
         shapes = self.network.shapes
         return [np.zeros(s) if layer.W is None else layer.W for layer, s in zip(self.layers, shapes, strict=True)]
 

@@ -219,9 +219,12 @@ def _as_float(x: Any) -> float:
 
 def read_settings(path: Path, found: dict[str, np.ndarray], names: list[str]) -> dict[str, Any]:
     """The settings of a case, or of a captured one, with those keys that are required, none that looks like a slip, and
-    numbers for numbers; `names` are those of all arrays in the file."""
+    numbers for numbers; `names` are those of all arrays in the file, and `found` those that were read, of any shapes.
+
+    ValueError naming the file, the key and what was expected.
+    """
     if "settings" not in found:
-        raise ValueError(f"{path}: key 'settings' is missing, found {listed(names)}")
+        raise ValueError(f"{path}: key 'settings' is missing, found {listed(names)}; expected a case")
     text = found["settings"]
     if text.dtype.kind not in "US" or text.size != 1:
         raise ValueError(

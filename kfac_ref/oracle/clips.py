@@ -26,8 +26,8 @@ def named_clip(
     Parameters
     ----------
     nu : as found, to a relative precision `precise`
-    directions : Δ_i before it, of all layers
-    gradient : what was preconditioned, of all layers
+    directions : Δ_i before it, of all layers, of the shapes of W_1 … W_ℓ
+    gradient : what was preconditioned, of the same shapes
     """
     inner = float(sum(np.vdot(u, v) for u, v in zip(directions, gradient, strict=True)))
     size, size_g = (float(np.sqrt(sum(np.vdot(x, x) for x in xs))) for xs in (directions, gradient))

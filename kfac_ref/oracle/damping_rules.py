@@ -27,11 +27,11 @@ class Pair:
         return float(np.sqrt(a / g)) if g > 0 else 1.0
 
     def into(self, V: np.ndarray) -> np.ndarray:
-        """V in the eigenbases."""
+        """V (d, p) in the eigenbases, of its shape."""
         return self.U_G.T @ V @ self.U_A
 
     def denominators(self, rule: Rule, rows: Any = slice(None), columns: Any = slice(None)) -> np.ndarray:
-        """What the gradient is divided by in the eigenbases, or in some rows and columns."""
+        """What the gradient is divided by in the eigenbases, (d, p), or in some rows and columns."""
         s_A, s_G = self.s_A[None, columns], self.s_G[rows, None]
         return s_G * s_A + rule.product if rule.product else (s_G + rule.G) * (s_A + rule.A)
 
@@ -111,11 +111,12 @@ def of_unknown_strength(pair: Pair, a: float, b: float) -> Rule:
 
 
 def alike(known: Rule, found: Rule, near: float) -> bool:
+    """Whether two rules add the same but for a part `near` of it."""
     pairs = ((known.A, found.A), (known.G, found.G), (known.product, found.product))
     return all(abs(k - f) <= near * max(abs(k), abs(f)) for k, f in pairs)
 
 
 def scalar(M: np.ndarray) -> float | None:
-    """m, if M is m·I."""
+    """m, if M (n, n) is m·I."""
     m = float(np.mean(np.diag(M)))
     return m if np.linalg.norm(M - m * np.eye(len(M))) <= 1e-12 * np.linalg.norm(M) else None

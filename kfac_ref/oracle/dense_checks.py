@@ -25,7 +25,7 @@ LARGEST_SAMPLED = 1000
 
 
 def explain_block(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
-    """Explanations of a diagonal block of a layer."""
+    """Explanations of theirs (P_i, P_i), a diagonal block of a layer."""
     candidates = [
         Candidate(
             references.block(layer, kind),
@@ -66,7 +66,7 @@ def _parts(
 
 
 def explain_fisher(theirs: np.ndarray, references: References) -> list[Explanation]:
-    """Explanations of a dense Fisher of all layers."""
+    """Explanations of theirs (P, P), the whole Fisher."""
     candidates = []
     for kind in references.kinds:
         whole = references.fisher(kind)
@@ -171,7 +171,7 @@ def _at_a_glance(theirs: np.ndarray, matrix: np.ndarray, index: np.ndarray) -> f
 
 
 def explain_slips(theirs: np.ndarray, layer: int | None, references: References) -> list[Explanation]:
-    """Explanations by slips of a layer's Fisher block, or of the whole Fisher."""
+    """Explanations by slips of theirs (P, P), a layer's Fisher block, or the whole Fisher."""
     if layer is None:
         layers, ways = list(range(1, references.layers + 1)), list(_whole_orders(references))
     else:
@@ -180,7 +180,7 @@ def explain_slips(theirs: np.ndarray, layer: int | None, references: References)
 
 
 def explain_sampled(theirs: np.ndarray, layer: int | None, references: References) -> Explanation | None:
-    """Theirs as a Monte-Carlo estimate of a layer's Fisher block (or of the whole Fisher), if it is one."""
+    """`theirs` (P, P) as a Monte-Carlo estimate of a layer's Fisher block (or of the whole Fisher), if it is one."""
     if len(theirs) > LARGEST_SAMPLED or not is_moment(theirs):
         return None
     T = theirs.astype(np.float64)

@@ -17,7 +17,7 @@ from kfac_ref.oracle.verdict import Explanation
 
 
 def explain_A(theirs: np.ndarray, layer: int, references: References, separate: bool) -> list[Explanation]:
-    """Explanations of an A of `layer` (i, its reference being Ā_{i−1,i−1}), whether they fit or not.
+    """Explanations of theirs (n, n), an A of `layer` (i, its reference being Ā_{i−1,i−1}), whether they fit or not.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def explain_A(theirs: np.ndarray, layer: int, references: References, separate: 
 
 
 def explain_G(theirs: np.ndarray, layer: int, references: References) -> list[Explanation]:
-    """Explanations of a G of `layer`, or of the G of its bias, whether they fit or not."""
+    """Explanations of theirs (n, n), a G of `layer`, or the G of its bias, whether they fit or not."""
     candidates = [*_G(layer, references), *_swapped(_A(layer, references, separate=False))]
     found = _explain(theirs, candidates, layer, references)
     if any(e.fits for e in found):

@@ -28,7 +28,7 @@ def conditioned(tolerance: float, condition: float) -> float:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A matrix that theirs may be a multiple of, and what is to be said of it if so."""
+    """A matrix (n, n) or (d, p) that theirs may be a multiple of, and what is to be said of it if so."""
 
     matrix: np.ndarray
     says: Explanation
@@ -41,8 +41,8 @@ def claim(cost: float = 0.0, **attributes: Any) -> Explanation:
 
 
 def rounding(x: np.ndarray) -> float:
-    """What rounding may have done to `x`, relative to its norm: by its dtype, or where every number in it is one of
-    float32, by that."""
+    """What rounding may have done to `x`, of any shape, relative to its norm: by its dtype, or where every number in it
+    is one of float32, by that."""
     single = x.dtype == np.float32 or (
         bool(np.any(x)) and not np.array_equal(x, np.round(x)) and np.array_equal(x, x.astype(np.float32))
     )
@@ -50,8 +50,8 @@ def rounding(x: np.ndarray) -> float:
 
 
 def regress(target: np.ndarray, regressors: Sequence[np.ndarray]) -> tuple[np.ndarray, float] | None:
-    """Least-squares coefficients of `target` on `regressors`, and the relative residual; None where the regressors are
-    (nearly) dependent or zero."""
+    """Least-squares coefficients (r,) of `target` (…) on r `regressors`, all of its shape, and the relative residual;
+    None where the regressors are (nearly) dependent or zero."""
     columns = [np.ravel(r).astype(np.float64, copy=False) for r in regressors]
     y = np.ravel(target).astype(np.float64, copy=False)
     largest = float(np.max(np.abs(y), initial=0.0))
@@ -89,7 +89,8 @@ def scaled(
     """An explanation theirs = c·B for each candidate of their shape, whether it fits or not.
 
     A scale without a name is claimed only if it is overdetermined: `unknowns` is how many independent numbers theirs
-    holds (default: those of a symmetric matrix). `dtype_of` is theirs as it was, if it was brought into another form.
+    holds (default: those of a symmetric matrix). `dtype_of` is theirs as it was, of any shape, if it was brought into
+    another form.
     """
     tolerance, found = rounding(theirs if dtype_of is None else dtype_of), []
     n = theirs.shape[0]
@@ -128,7 +129,7 @@ def averaged_or_damped(
     symbols: Symbols,
     dampings: Mapping[str, float],
 ) -> list[Explanation]:
-    """An explanation theirs = c·B + b·I for each candidate: a running average from the identity, or damping.
+    """An explanation theirs (n, n) = c·B + b·I for each candidate: a running average from the identity, or damping.
 
     Parameters
     ----------

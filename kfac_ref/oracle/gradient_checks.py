@@ -15,14 +15,16 @@ from kfac_ref.oracle.verdict import Explanation
 
 
 def part_of(matrix: np.ndarray, columns: int, part: str) -> np.ndarray:
-    """Of a layer's (d, n+1): all, the weights' part where there are only n columns, or the bias."""
+    """Of a layer's `matrix` (d, n+1): all, the weights' part (d, n) where there are only n columns, or the bias (d,
+    1)."""
     if part == "bias":
         return matrix[:, -1:]
     return matrix[:, :columns]
 
 
 def explain_gradient(theirs: np.ndarray, layer: int, references: References, part: str = "") -> list[Explanation]:
-    """Explanations of a layer's gradient (its weights' or bias's part), whether they fit or not."""
+    """Explanations of theirs, a layer's gradient (its weights' or bias's part) in any shape that `layouts.arrangements`
+    reads, whether they fit or not."""
     eta = references.case.eta
     # a mean over locations in the place of their sum
     symbols = replace(references.symbols(), T=references.locations(layer))

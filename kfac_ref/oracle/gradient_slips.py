@@ -25,7 +25,8 @@ SAMPLED = "targets sampled from the model in place of the data's"
 def explain_gradient_slips(
     theirs: np.ndarray, layer: int, references: References, part: str = "", only: Collection[Slip] | None = None
 ) -> list[Explanation]:
-    """Explanations by slips of a layer's gradient (its weights' or bias's part), those that fit; `only` those slips."""
+    """Explanations by slips of theirs, a layer's gradient (its weights' or bias's part) in any shape that
+    `layouts.arrangements` reads, those that fit; `only` those slips."""
     if references.case.weights is not None or not references.network.has_one_row(layer):
         return []
     if only is not None and not only:

@@ -31,7 +31,7 @@ def slip_of(e: Explanation) -> Slip:
 
 @dataclass(frozen=True)
 class Looked:
-    """One reading of theirs, and the rows that it may be made of."""
+    """One reading of theirs (n, n), and the rows that it may be made of."""
 
     theirs: np.ndarray
     rows: Rows
@@ -48,7 +48,7 @@ def explain_factor(
     separate: bool,
     only: Collection[Slip] | None = None,
 ) -> list[Explanation]:
-    """Explanations by slips of an A, G or G_bias, those that fit.
+    """Explanations by slips of theirs (n, n), an A, G or G_bias, those that fit.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def open_to(e: Explanation | None) -> bool:
 
 
 def tells(theirs: np.ndarray) -> bool:
-    """Whether theirs holds numbers enough to be one of thousands of matrices to rounding, and no other."""
+    """Whether theirs, of any shape, holds numbers enough to be one of thousands of matrices to rounding, and no
+    other."""
     if not np.any(theirs):
         return False
     n = min(theirs.shape) if theirs.ndim == 2 else theirs.size
@@ -119,7 +120,8 @@ def _candidates(look: Looked, references: References, only: Collection[Slip] | N
 
 
 def of_choice(choice: Choice, says: Explanation, M: np.ndarray, cases: int) -> Iterator[Candidate]:
-    """M, the mean over some cases; and where they are not as many as all, their sum divided by the number of all."""
+    """M (n, n), the mean over some cases; and where they are not as many as all, their sum divided by the number of
+    all."""
     e = replace(says, cases=choice.text, cost=says.cost + choice.cost)
     yield Candidate(M, e)
     if choice.counted != cases:
@@ -174,6 +176,6 @@ def _inverted(theirs: np.ndarray, looked: Sequence[Looked], references: Referenc
 
 
 def known_slips(chosen: Mapping[str, Explanation | None], arrays: Mapping[str, np.ndarray]) -> set[Slip]:
-    """The slips that quantities large enough were found to have."""
+    """The slips that quantities large enough, of `arrays` of any shape, were found to have."""
     slips = {slip_of(e) for name, e in chosen.items() if e is not None and tells(arrays[name])}
     return {s for s in slips if s != (None, None, None)}

@@ -29,7 +29,7 @@ class Arrangement:
 
 
 def arrangements(theirs: np.ndarray, d: int, n: int, part: str = "", bias: bool = True) -> Iterator[Arrangement]:
-    """All readings of theirs as the matrix of a layer with d outputs and n inputs.
+    """All readings of theirs, of any shape, as the matrix (d, n [+1]) of a layer with d outputs and n inputs.
 
     Parameters
     ----------

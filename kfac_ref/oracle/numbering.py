@@ -22,9 +22,9 @@ class Numbering:
 
 
 def numbering(arrays: Mapping[str, np.ndarray], references: References) -> Numbering:
-    """The layer of each quantity. A_i counts from 0 or from 1 as A_0 or A_ℓ says; where neither is there, as the sizes
-    say, or else the numbers, and then that is to be said: a layer's output in the place of its input would look alike.
-    """
+    """The layer of each quantity of `arrays`, of any shape. A_i counts from 0 or from 1 as A_0 or A_ℓ says; where
+    neither is there, as the sizes say, or else the numbers, and then that is to be said: a layer's output in the place
+    of its input would look alike."""
     numbers = {name: int(name.rsplit("_", 1)[1]) for name in arrays if name != "fisher"}
     if not references.network.fully_connected:
         return Numbering({"fisher": 0} | numbers)

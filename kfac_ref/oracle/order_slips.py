@@ -14,7 +14,8 @@ CONDITION = 1e4
 
 
 def moment(left: np.ndarray, right: np.ndarray | None = None, weights: np.ndarray | None = None) -> np.ndarray:
-    """Σ_n w_n Σ_r l_rn r_rnᵀ of rows (R, N, ·), the mean over cases where no weights are given."""
+    """Σ_n w_n Σ_r l_rn r_rnᵀ, (p, q), of the rows `left` (R, N, p) and `right` (R, N, q), with `weights` (N,); the mean
+    over cases where none are given."""
     right = left if right is None else right
     N = left.shape[1]
     scaled = left / N if weights is None else left * weights[None, :, None]
@@ -22,13 +23,14 @@ def moment(left: np.ndarray, right: np.ndarray | None = None, weights: np.ndarra
 
 
 def mean_first(left: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
-    """Σ_r (mean of l_r)(mean of r_r)ᵀ."""
+    """Σ_r (mean of l_r)(mean of r_r)ᵀ, (p, q), means over cases of the rows `left` (R, N, p) and `right` (R, N, q)."""
     right = left if right is None else right
     return left.mean(1).T @ right.mean(1)
 
 
 def changed(rows: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, str, float]]:
-    """M, the moment of rows (R, N, p), with each slip: the matrix, its name, and how far-fetched it is."""
+    """M (p, p), the moment of `rows` (R, N, p), with each slip: the matrix (p, p), its name, and how far-fetched it
+    is."""
     mean = mean_first(rows)
     yield mean, MEAN_FIRST, 2.0 if len(rows) == 1 else 2.6
     if len(rows) == 1:
@@ -52,7 +54,7 @@ def changed(rows: np.ndarray, M: np.ndarray) -> Iterator[tuple[np.ndarray, str, 
 
 
 def inverse(theirs: np.ndarray) -> np.ndarray | None:
-    """The matrix that theirs is the inverse of, where it is regular enough to tell."""
+    """The matrix (n, n) that theirs (n, n) is the inverse of, where it is regular enough to tell."""
     T = theirs.astype(np.float64)
     if len(T) < 2 or not np.all(np.isfinite(T)):
         return None

@@ -35,7 +35,7 @@ def explain_preconditioned(
     ----------
     readings : the ways to read theirs
     tolerance : what rounding may have done to it
-    own : their own A, in the project's layout, and G for this layer, and what was found of that G
+    own : their own A (p, p), in the project's layout, and G (d, d) for this layer, and what was found of that G
     """
     readings = list(readings)
     trials: list[Trial] = []

@@ -56,7 +56,7 @@ class RecordedLayer(Layer):
         return tape.a
 
     def applied(self, V: np.ndarray, tape: Tape) -> np.ndarray:
-        """V ā, (m·T, d)."""
+        """V ā, (m·T, d), for V (d, p)."""
         return tape.a @ V.T
 
 
@@ -153,7 +153,7 @@ class RecordedPass(ForwardPass):
         )
 
     def backward(self, activities: Activities, Dz: np.ndarray) -> list[np.ndarray]:
-        """g = Σ_c 𝒟z_c ∂z_c/∂s, (…, m·T, d)."""
+        """g = Σ_c 𝒟z_c ∂z_c/∂s, (…, m·T, d), from 𝒟z, `Dz` (…, m, d_ℓ)."""
         several = Dz.reshape(-1, *Dz.shape[-2:]).transpose(1, 0, 2)  # (m, r, C)
         found = []
         for layer, tape in activities.weighted():

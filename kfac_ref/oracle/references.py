@@ -145,7 +145,7 @@ class References:
         return list(SHARINGS) if self.locations(layer) > 1 else [None]
 
     def arrangements(self, theirs: np.ndarray, layer: int, part: str = "") -> Iterator[Arrangement]:
-        """All readings of theirs as a layer's matrix; see `layouts.arrangements`."""
+        """All readings of theirs, of any shape, as a layer's matrix; see `layouts.arrangements`."""
         yield from arrangements(theirs, self.d(layer), self.n(layer), part, self.bias(layer))
 
     # --- factors ---
@@ -183,24 +183,24 @@ class References:
 
     @cached_property
     def gradient(self) -> list[np.ndarray]:
-        """The mean of the cases' gradients, without ηθ."""
+        """The mean of the cases' gradients, without ηθ, of the shapes of W_1 … W_ℓ."""
         return objective.loss_and_gradient(self.case.forward_pass, self.case.Y, 0.0)[1]
 
     @cached_property
     def uniform_gradient(self) -> list[np.ndarray]:
-        """The same with equal shares of all classes as targets."""
+        """The mean of the cases' gradients, of the shapes of W_1 … W_ℓ, with equal shares of all classes as targets."""
         uniform = np.full_like(self.case.Y, self.network.likelihood.positions / self.network.outputs)
         return objective.loss_and_gradient(self.case.forward_pass, uniform, 0.0)[1]
 
     @cached_property
     def regularised(self) -> list[np.ndarray]:
-        """∇h."""
+        """∇h, of the shapes of W_1 … W_ℓ: the mean of the cases' gradients, and ηθ."""
         return [g + self.case.eta * W for g, W in zip(self.gradient, self.case.parameters, strict=True)]
 
     @cached_property
     def gradients(self) -> list[tuple[list[np.ndarray], tuple[str, ...], float]]:
-        """The gradients that may have been preconditioned: each up to a factor, with what is to be said of it and how
-        far-fetched it is. A loss scaled by s gives s(∇L + (η/s)θ)."""
+        """The gradients that may have been preconditioned, of the shapes of W_1 … W_ℓ, means over cases: each up to a
+        factor, with what is to be said of it and how far-fetched it is. A loss scaled by s gives s(∇L + (η/s)θ)."""
         table: list[tuple[list[np.ndarray], tuple[str, ...], float]] = [(self.regularised, (), 0.0)]
         eta, C = self.case.eta, self.network.outputs
         if eta:
@@ -258,7 +258,8 @@ class References:
         return np.concatenate([x.reshape(-1, self.locations(layer), d) for x in parts])
 
     def derivatives(self, layer: int, sharing: str | None) -> np.ndarray:
-        """The jacobians whose second moments, summed over the locations, are the G of this kind."""
+        """The jacobians (d_ℓ, N, T, d_i), T being 1 for "reduce", whose second moments, summed over the locations, are
+        the G of this kind."""
         J, T = self.jacobians[layer - 1], self.locations(layer)
         if sharing == "reduce":
             return J.sum(axis=2, keepdims=True)
@@ -276,13 +277,14 @@ class References:
         return np.sqrt(self.case_weights)
 
     def along(self, directions: list[list[np.ndarray]]) -> np.ndarray:
-        """Jv of every case for each of r directions, (r, N, d_ℓ), weighted as the jacobians are."""
+        """Jv of every case for each of r `directions`, of the shapes of W_1 … W_ℓ: (r, N, d_ℓ), weighted as the
+        jacobians are."""
         forward_pass = self.case.forward_pass
         parts = [forward_pass.forward_mode(activities, directions) for _, activities in forward_pass.chunks()]
         return np.concatenate(parts, axis=1) * self.root_weights[:, None]
 
     def block(self, layer: int, kind: str) -> np.ndarray:
-        """Layer i's diagonal block of the Fisher, dense."""
+        """Layer i's diagonal block of the Fisher, dense, (P_i, P_i)."""
         if (layer, kind) not in self._dense:
             targets = self.targets(kind)
             self._dense[layer, kind] = fisher.block(self.case.forward_pass, layer, layer, targets=targets)
@@ -305,7 +307,8 @@ class References:
         return self._inverses[key]
 
     def ekfac_diagonal(self, basis: str, kind: str, sharing: str | None = None) -> list[np.ndarray]:
-        """EKFAC's diagonal of the Fisher `kind` in the eigenbasis of the factors of `basis`."""
+        """EKFAC's diagonal of the Fisher `kind` in the eigenbasis of the factors of `basis`, of the shapes of W_1 …
+        W_ℓ."""
         key = basis, kind, sharing or "expand"
         if key not in self._diagonals:
             targets, eigenbasis = self.targets(kind), self.eigenbasis(basis, sharing)
@@ -321,7 +324,7 @@ class References:
         return self._dense[kind]
 
     def targets(self, kind: str) -> np.ndarray | None:
-        """The targets of a kind; None for the model's own."""
+        """The targets (N, d_ℓ) of a kind; None for the model's own."""
         return {"exact": None, "empirical": self.case.Y, "sampled": self.case.sampled}[kind]
 
     def dampings(self) -> dict[str, float]:

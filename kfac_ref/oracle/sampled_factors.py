@@ -105,7 +105,7 @@ def explain_shared(
 
 
 def is_moment(M: np.ndarray) -> bool:
-    """Whether it is symmetric and positive semi-definite, as every second moment is, but for rounding."""
+    """Whether M (n, n) is symmetric and positive semi-definite, as every second moment is, but for rounding."""
     size = np.linalg.norm(M)
     if not np.allclose(M, M.T, rtol=0, atol=1e-5 * size):
         return False

@@ -56,7 +56,7 @@ class Model:
 
     @property
     def ends(self) -> np.ndarray:
-        """Where each matrix's part of a vector ends."""
+        """Where each matrix's part of a vector ends, (number of matrices,)."""
         return np.cumsum([len(w) for w in self.weights])
 
     def only(self, which: Sequence[int]) -> Model:
@@ -69,13 +69,13 @@ class Model:
         return part
 
     def parts(self, matrices: Sequence[np.ndarray], project: bool = True) -> list[np.ndarray]:
-        """The matrices, projected, as vectors whose norm is Frobenius's."""
+        """The `matrices`, (n, n) each, projected, as vectors of shape (k,) whose norm is Frobenius's."""
         if project:
             matrices = [P.T @ M @ P for P, M in zip(self.projections, matrices, strict=True)]
         return [M[u] * w for M, u, w in zip(matrices, self.uppers, self.weights, strict=True)]
 
     def diagonals(self, T: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Each matrix's part of T, and where in it the diagonal is."""
+        """Each matrix's part of T (n,), and where in it the diagonal is, of the same shape."""
         return [(t, u[0] == u[1]) for t, u in zip(np.split(T, self.ends[:-1]), self.uppers, strict=True)]
 
     def _exact(self, K: np.ndarray) -> np.ndarray:

@@ -44,7 +44,8 @@ class _Way:
 
 
 def other_rows(theirs: np.ndarray, layer: int, references: References, separate: bool) -> Iterator[Candidate]:
-    """Ā of a convolution with the entries of its patches in other orders, or without the patches that have padding."""
+    """Ā of a convolution with the entries of its patches in other orders, or without the patches that have padding, for
+    theirs (n, n)."""
     if not references.kronecker(layer):
         return
     bias, missing = references.bias(layer), "separate" if separate else "absent"

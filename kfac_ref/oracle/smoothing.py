@@ -17,7 +17,7 @@ USUAL = (0.1, 0.05, 0.2, 0.01, 0.15, 0.3)
 
 
 def smoothed_G(theirs: np.ndarray, layer: int, references: References) -> Iterator[Candidate]:
-    """The empirical G of smoothed targets: a square in ε, which is solved for where theirs is large enough."""
+    """The empirical G of smoothed targets: a square in ε, which is solved for where theirs (d, d) is large enough."""
     likelihood = references.network.likelihood
     if likelihood.name != "categorical" or len(theirs) != references.d(layer):
         return
@@ -43,7 +43,8 @@ def smoothed_G(theirs: np.ndarray, layer: int, references: References) -> Iterat
 def smoothed_gradient(
     U: np.ndarray, layer: int, columns: slice, references: References, says: Explanation, tolerance: float
 ) -> Iterator[Explanation]:
-    """s((1 − ε) ∇L + ε ∇L′), L′ being the loss with the same target for all classes; ηθ as in ∇h, unless s is not 1."""
+    """s((1 − ε) ∇L + ε ∇L′) as what U (d, p) is, L′ being the loss with the same target for all classes; ηθ as in ∇h,
+    unless s is not 1."""
     likelihood = references.network.likelihood
     if likelihood.name != "categorical" or U.size < 4:
         return

@@ -20,7 +20,8 @@ PSEUDO = "none (pseudo-inverse)"
 
 @dataclass(frozen=True)
 class Trial:
-    """One reading of a layer's preconditioned gradient, and factors and a gradient that may explain it."""
+    """One reading U (d, p) of a layer's preconditioned gradient, and factors and a gradient V (d, p) that may explain
+    it."""
 
     U: np.ndarray
     pair: Pair
@@ -35,12 +36,12 @@ class Trial:
 
     @cached_property
     def rotated(self) -> tuple[np.ndarray, np.ndarray]:
-        """U and V in the eigenbases of the pair."""
+        """U and V (d, p) in the eigenbases of the pair."""
         return self.pair.into(self.U), self.pair.into(self.V)
 
     @cached_property
     def strongest(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rows and columns in which U is largest in the eigenbases."""
+        """The rows and columns, at most FEW_ROWS of each, in which U is largest in the eigenbases: (r,) and (c,)."""
         U = np.abs(self.rotated[0])
         return np.argsort(-U.max(axis=1))[:FEW_ROWS], np.argsort(-U.max(axis=0))[:FEW_ROWS]
 
@@ -92,6 +93,7 @@ def tried(trial: Trial, rule: Rule, nameless: bool = False) -> Explanation:
 
 
 def said(says: Explanation, pair: Pair, rule: Rule) -> Explanation:
+    """What the reading says, and with it what the pair of factors and the rule say."""
     values = (rule.product,) if rule.product else (rule.A, rule.G)
     exact = pair.says.fisher == "exact" and not pair.own
     return replace(

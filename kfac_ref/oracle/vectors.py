@@ -34,7 +34,7 @@ def cases() -> dict[str, AnyCase]:
 
 
 def shipped_truth(name: str) -> dict[str, np.ndarray]:
-    """The truth of the case called so, as it is in its file."""
+    """The truth of the case called so, as it is in its file: by name, of the shapes that `Truth` says."""
     with as_file(FOLDER / manifest()["vectors"][name]["truth"]["file"]) as path:
         return read_archive(path)[0]
 

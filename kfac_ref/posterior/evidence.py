@@ -24,7 +24,7 @@ BOUND = 12 * math.log(10)
 
 
 def log_evidence(posterior: Posterior) -> float:
-    """log p(Y), constants included, a sum over cases."""
+    """log p(Y), constants included, a sum over cases (MacKay 1992)."""
     p = _on_host(posterior)
     size = sum(W.size for W in p.mean)
     norm = float(inner(p.mean, p.mean))
@@ -34,14 +34,15 @@ def log_evidence(posterior: Posterior) -> float:
 
 
 def log_likelihood(posterior: Posterior) -> float:
-    """Σ_n log p(y_n) at the posterior's mean, constants included."""
+    """Σ_n log p(y_n) at the posterior's mean, constants included (MacKay 1992)."""
     p, d = posterior, posterior.network.outputs
     noise = 0.5 * d * math.log(p.noise_variance)
     return -p.loss / p.noise_variance - p.cases * (p.network.likelihood.constant(d) + noise)
 
 
 def most_evident(posterior: Posterior, noise: bool = False) -> Posterior:
-    """The posterior with the λ₀, and with `noise` also the σ², at which the evidence is largest; same mean.
+    """The posterior with the λ₀, and with `noise` also the σ², at which the evidence is largest; same mean (MacKay
+    1992).
 
     ValueError if σ² is to be chosen of a likelihood that has none.
     """

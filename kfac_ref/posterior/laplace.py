@@ -41,7 +41,10 @@ LAPLACE_TARGETS = 5
 
 @dataclass(frozen=True)
 class Posterior:
-    """A Gaussian over θ, its covariance block-diagonal by layers; what is not in it is certain."""
+    """A Gaussian over θ, its covariance block-diagonal by layers (Ritter et al. 2018); what is not in it is certain.
+
+    ValueError for an unknown damping, or where a number is not positive or a noise variance is of a likelihood without.
+    """
 
     network: Network
     mean: Parameters
@@ -82,7 +85,8 @@ class Posterior:
         return ekfac.product(self.basis, self.variances(), V)
 
     def sample(self, samples: int, key: Sequence[int]) -> list[Parameters]:
-        """θ drawn `samples` times with a random key (see autodiff.arrays): W_i + Σ_i^½ E, E standard normal."""
+        """θ drawn `samples` times with a random key (see autodiff.arrays): W_i + Σ_i^½ E, E standard normal; ValueError
+        if `samples` is less than 1."""
         if samples < 1:
             raise ValueError(f"samples must be at least 1; got {samples}")
         return [
@@ -110,7 +114,8 @@ class Posterior:
 
 
 def precisions(posterior: Posterior) -> list[Array]:
-    """The eigenvalues of the posterior's precision along U_A⊗U_G, as `variances` has their reciprocals."""
+    """The eigenvalues of the posterior's precision along U_A⊗U_G, of the shapes of `Posterior.variances`, which are
+    their reciprocals (Ritter et al. 2018)."""
     p, lam = posterior, posterior.prior_precision
     beta = p.cases / p.noise_variance
     root, shift = math.sqrt(beta), math.sqrt(lam)
@@ -146,7 +151,7 @@ def from_factors(
     noise_variance: float = 1.0,
 ) -> Posterior:
     """The posterior around `parameters` from factors that are there: means over `cases` cases, whose losses sum to
-    `total_loss`. The rest is as of `fit`."""
+    `total_loss`. The rest is as of `fit` (Ritter et al. 2018)."""
     closest(layers, LAYERS, "choice of uncertain layers")
     first = 1 if layers == "all" else network.layers
     basis = ekfac.eigenbasis(found.part(first, network.layers))
@@ -170,7 +175,7 @@ def fit(
     key: Sequence[int] = (0, LAPLACE_TARGETS),
     chunk_size: int = CHUNK_SIZE,
 ) -> Posterior:
-    """The Kronecker-factored Laplace approximation at trained parameters.
+    """The Kronecker-factored Laplace approximation at trained parameters (Ritter et al. 2018).
 
     Parameters
     ----------

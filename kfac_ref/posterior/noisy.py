@@ -51,7 +51,7 @@ class NoisyInverse:
 
 
 class NoisyKFAC(KFAC):
-    """Noisy K-FAC.
+    """Noisy K-FAC, Algorithm 2 of Zhang et al. (2018).
 
     Parameters
     ----------
@@ -70,6 +70,11 @@ class NoisyKFAC(KFAC):
         How λ₀ is added to the posterior's precision, see `laplace`; "tikhonov" is the paper's.
     settings : Settings, optional
         Of Algorithm 2's constants those of factors, inversions and iterate averaging; η and λ₀ follow from the above.
+
+    Raises
+    ------
+    ValueError
+        Naming the constant that is not positive and finite.
     """
 
     def __init__(
@@ -107,7 +112,8 @@ class NoisyKFAC(KFAC):
         return self._around(state.parameters, state.factors.explicit)
 
     def step(self, state: State, batch: Batch, sampled: Array | None = None) -> tuple[State, Record]:
-        """One iteration; arguments and errors as of `KFAC.step`. The state's parameters are the mean M."""
+        """One iteration; arguments and errors as of `KFAC.step`: X (m, d_0), Y (m, d_ℓ), `sampled` (⌈τ₁m⌉, d_ℓ). The
+        state's parameters are the mean M. Diverged also if the step is not finite."""
         s, k = self.settings, state.k + 1
         check_input(self.network, state.parameters, batch, s.tau1)
         forward_pass = batch.forward_pass(self.network, self.drawn(state), s.chunk_size)
@@ -151,7 +157,7 @@ class NoisyKFAC(KFAC):
     def inverses(
         self, state: State, running: Factors | ImplicitFactors, gammas: list[float], refresh: bool
     ) -> tuple[list[Any], dict[float, Array]]:
-        """As of `KFAC`, each with the posterior beside it."""
+        """As of `KFAC`, each with the posterior beside it; pivots are (ℓ, 2)."""
         found, pivots = super().inverses(state, running, gammas, refresh)
         if not pivots:  # nothing was inverted
             return found, pivots

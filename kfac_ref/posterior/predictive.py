@@ -38,7 +38,7 @@ class Outputs(NamedTuple):
 
 
 def outputs(posterior: Posterior, X: Array) -> Outputs:
-    """Linearised outputs for cases X (m, d_0) or (m, *input)."""
+    """Linearised outputs for cases X (m, d_0) or (m, *input) (Immer et al. 2021)."""
     xp, network = namespace(X), posterior.network
     forward_pass = _forward_pass(posterior, X)
     widest = max(d * p if not network.has_one_row(i) else d for i, (d, p) in enumerate(network.shapes, start=1))
@@ -71,8 +71,8 @@ def _covariance(posterior: Posterior, forward_pass: ForwardPass, activities: Act
 
 
 def sampled_outputs(posterior: Posterior, X: Array, samples: int, key: Sequence[int], linearised: bool = True) -> Array:
-    """Outputs (samples, m, d_ℓ) of parameters drawn with a random key: linearised z + J(θ − θ̄), by forward-mode passes,
-    or those of the network itself."""
+    """Outputs (samples, m, d_ℓ) for cases X (m, d_0) or (m, *input) of parameters drawn with a random key: linearised z
+    + J(θ − θ̄), by forward-mode passes (Immer et al. 2021), or those of the network itself."""
     xp, first = namespace(X), posterior.first
     forward_pass = _forward_pass(posterior, X)
     if not linearised:
@@ -103,9 +103,11 @@ def expectation(
     samples: int = 100,
     key: Sequence[int] = (0, PREDICTIVE_SAMPLES),
 ) -> Array:
-    """E[y] of cases X under the posterior, (m, d_ℓ): probabilities, where classes are predicted.
+    """E[y] of cases X (m, d_0) or (m, *input) under the posterior, (m, d_ℓ): probabilities, where classes are predicted
+    (MacKay 1992).
 
-    `how` is "probit", or a mean over `samples` draws of the "linearised" outputs or of those of the "network" itself.
+    `how` is "probit", or a mean over `samples` draws of the "linearised" outputs or of those of the "network" itself;
+    ValueError for another.
     """
     closest(how, MEANS, "way to predict")
     if how == "probit":

@@ -115,7 +115,7 @@ class Prepared:
 
 
 def prepare(experiment: Experiment) -> Prepared:
-    """Load the data, fill in what the description leaves open, and build network and optimizer.
+    """Load the data, fill in what the description leaves open, and build network and optimizer (§13).
 
     Raises
     ------
@@ -188,7 +188,9 @@ def require_known(constants: Iterable[str], known: Iterable[str], optimizer: str
     """ValueError naming the first of `constants` that the optimizer does not know."""
     for name in constants:
         if name not in known:
-            hint = nearest(name, known)
+            others = {"kfac": Settings, "sgd": SGDSettings}.items()
+            of = [other for other, settings in others if name in {f.name for f in fields(settings)}]
+            hint = f', but of "{of[0]}"' if of else nearest(name, known)
             raise ValueError(f'{name} is not a constant of the optimizer "{optimizer}"{hint}')
 
 

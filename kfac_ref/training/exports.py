@@ -110,7 +110,8 @@ def torch_state_dict(model: Model, path: Path) -> None:
 
 
 def folded(model: Model) -> list[np.ndarray]:
-    """The parameters of a network that does what the model's does, standardisation included; float64."""
+    """The parameters, of the shapes of W_1 … W_ℓ, of a network that does what the model's does, standardisation
+    included; float64."""
     W = [to_numpy(w).astype(np.float64) for w in model.parameters]
     if model.preparation.inputs is not None:
         mean, scale = _host(model.preparation.inputs)

@@ -26,7 +26,8 @@ MINIBATCHES = 1
 
 @dataclass(frozen=True)
 class Data:
-    """Inputs and targets on the device; for an autoencoder Y is the same array as X, and Y_test as X_test."""
+    """Inputs X (N, d_0) or (N, *input) and targets Y (N, d_ℓ) on the device, and the same of test cases; for an
+    autoencoder Y is the same array as X, and Y_test as X_test."""
 
     X: Array
     Y: Array
@@ -63,7 +64,7 @@ def minibatch_size(k: int, m1: int, cases: int, full_batch_at: int | None) -> in
 
 
 def minibatch(data: Data, seed: int, k: int, m: int, processes: Processes = ALONE) -> Batch:
-    """The mini-batch of iteration k: m cases without replacement, in random order, determined by `seed` and k. Of
+    """The mini-batch of iteration k: m cases without replacement, in random order, determined by `seed` and k (§13). Of
     several processes each gets those of them that it has."""
     xp = namespace(data.X)
     rows, places = minibatch_rows(data.cases, seed, k, m), None
@@ -76,12 +77,12 @@ def minibatch(data: Data, seed: int, k: int, m: int, processes: Processes = ALON
 
 
 def minibatch_rows(cases: int, seed: int, k: int, m: int) -> np.ndarray:
-    """Which of so many cases `minibatch` takes, (m,)."""
+    """Which of so many cases `minibatch` takes, (m,) (§13, Algorithm 2)."""
     return np.random.default_rng([seed, MINIBATCHES, k]).choice(cases, m, replace=False)
 
 
 def iterate(optimizer: Any, state: AnyState, data: Data) -> Iterator[tuple[AnyState, AnyRecord, float]]:
-    """State, record and seconds of iteration after iteration, without end.
+    """State, record and seconds of iteration after iteration, without end (Algorithm 2).
 
     Raises what the optimizer's `step` raises.
     """
@@ -99,7 +100,7 @@ def iterate(optimizer: Any, state: AnyState, data: Data) -> Iterator[tuple[AnySt
 def evaluate_all(
     network: Network, state: AnyState, data: Data, eta: float, chunk_size: int, processes: Processes = ALONE
 ) -> dict[str, float | None]:
-    """h, error and, for classes, the misclassified fraction, on all training and all test cases.
+    """h, error and, for classes, the misclassified fraction, on all training and all test cases (§13).
 
     Keys are `train_h`, `test_error` and so on for θ, and with `_averaged` behind for θ̄ where it is not θ itself. NaN
     and infinities are None.

@@ -24,13 +24,13 @@ class ClassMeasures:
 
     @property
     def recall(self) -> np.ndarray:
-        """Of the cases of each class, the fraction that was found; NaN where there were none."""
+        """Of the cases of each class, the fraction that was found, (K,); NaN where there were none."""
         with np.errstate(invalid="ignore"):
             return np.diag(self.confusion) / self.confusion.sum(1)
 
     @property
     def precision(self) -> np.ndarray:
-        """Of the cases said to be of each class, the fraction that is; NaN where there were none."""
+        """Of the cases said to be of each class, the fraction that is, (K,); NaN where there were none."""
         with np.errstate(invalid="ignore"):
             return np.diag(self.confusion) / self.confusion.sum(0)
 

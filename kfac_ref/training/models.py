@@ -30,6 +30,8 @@ from kfac_ref.training import measures
 FORMAT = 1
 MODEL = "model.safetensors"
 """The file's name in a run's folder."""
+KINDS = "a run's folder, or the .safetensors file that a run leaves"
+"""What models are read from."""
 KEY = "kfac_ref"
 """Of the metadata."""
 
@@ -59,7 +61,7 @@ class Model:
 
     @property
     def classes(self) -> np.ndarray | None:
-        """The names of the classes, or their numbers where they have none; None unless it is a classifier."""
+        """The names of the classes, (K,), or their numbers where they have none; None unless it is a classifier."""
         if self.purpose != "classifier":
             return None
         names = self.preparation.classes
@@ -152,7 +154,8 @@ class Model:
         return self.measured(X, self.targets(X if columns_of(data) is None else data, targets))
 
     def measured(self, X: Array, truth: np.ndarray) -> measures.Measures:
-        """`evaluate` for the network's inputs X (N, d_0) and targets as `targets` returns them."""
+        """`evaluate` for the network's inputs X (N, d_0) and targets `truth` (N, d_ℓ), as `targets` returns them.
+        ValueError where these do not fit the predictions."""
         predicted = to_numpy(self.mean(X)).astype(np.float64)
         if truth.shape != predicted.shape:
             raise ValueError(f"targets have shape {truth.shape}, expected {predicted.shape}")
@@ -238,9 +241,9 @@ def read(path: Path) -> Model:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it has no iterator)
             meta = (file.metadata() or {}).get(KEY)
     except FileNotFoundError:
-        raise ValueError(f"{path}: is not there") from None
+        raise ValueError(f"{path}: is not there; expected {KINDS}") from None
     except (SafetensorError, OSError, struct.error) as error:
-        raise ValueError(f"{path}: is not a whole safetensors file: {error}") from None
+        raise ValueError(f"{path}: is not a whole safetensors file: {error}; expected {KINDS}") from None
     if meta is None:
         raise ValueError(f"{path}: is a safetensors file, but not one of kfac-ref: its metadata has no {KEY}")
     try:

@@ -36,7 +36,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop, evaluate and save, and with how many threads to compute."""
+    """When to stop, evaluate and save, and with how many threads to compute.
+
+    ValueError naming the bound that is out of its range.
+    """
 
     iterations: int | None = None
     """Stop after this many, counted from the first; None: no such bound."""

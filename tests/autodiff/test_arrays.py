@@ -157,12 +157,32 @@ def test_inverse_square_root(like, rng, n):
     np.testing.assert_array_equal(np.triu(arrays.to_numpy(R), 1), 0)
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 65, 150])
+def test_inverse(like, rng, n):
+    A = positive_definite(rng, n)
+    there = to(like, A)
+    found, pivot = arrays.inverse(there)
+    assert_close(found, np.linalg.inv(A), like)
+    assert_close(pivot, np.min(np.diag(np.linalg.cholesky(A))), like)
+    assert_close(there, A, like)
+
+
 @pytest.mark.parametrize(
-    "A", [[[0.0]], [[-1.0]], [[1.0, 2.0], [2.0, 1.0]], [[0.0, 0.0], [0.0, 1.0]], [[np.nan, 0.0], [0.0, 1.0]]]
+    "A",
+    [
+        [[0.0]],
+        [[-1.0]],
+        [[1.0, 2.0], [2.0, 1.0]],
+        [[0.0, 0.0], [0.0, 1.0]],
+        [[np.nan, 0.0], [0.0, 1.0]],
+        [[np.inf, 0.0], [0.0, 1.0]],
+    ],
 )
-def test_inverse_square_root_of_what_is_not_positive_definite(like, A):
+@pytest.mark.parametrize("invert", [arrays.inverse_square_root, arrays.inverse])
+def test_what_is_not_positive_definite(like, A, invert):
     """No exception, on any library: the pivot tells, so that nothing needs to be read from the device."""
-    _, pivot = arrays.inverse_square_root(to(like, np.array(A)))
+    with np.errstate(invalid="ignore"):
+        _, pivot = invert(to(like, np.array(A)))
     assert_home(pivot, like)
     assert not float(arrays.to_numpy(pivot)) > 0
 

@@ -102,12 +102,12 @@ def defines(module: str, name: str) -> bool:
 def test_commands_that_are_not_run_are_right(command, monkeypatch):
     words = shlex.split(re.sub(r"^(mpiexec|srun) -n \d+ ", "", command))
     if words[0] == "kfac-ref":
-        options, rest = cli._parser().parse_known_args(words[1:])
+        options, rest = cli.whole_parser().parse_known_args(words[1:])
         assert not rest and options.command
     elif words[1:3] == ["-m", "validation"]:
         piece(words[3:], monkeypatch, whole=True)
     else:
-        assert re.match(r"(?:\S*/)?python -m (pip install|pytest|sphinx|venv|build) ", command), command
+        assert re.match(r"(?:\S*/)?python -m (pip install|pytest|shtab|sphinx|venv|build) ", command), command
 
 
 class Parsed(Exception):
@@ -134,12 +134,12 @@ def piece(words: list[str], monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> 
 
 @ON_PAGES
 def test_commands_in_the_text_exist(page, monkeypatch):
-    parsers = cli._parser()._subparsers._group_actions[0].choices
+    parsers = cli.whole_parser().parts
     for line in re.findall(r"`kfac-ref\s+([^`]+)`", pages.prose(page)):
         command, *words = shlex.split(line)
         assert command in parsers, line
         options = {w for w in words if w.startswith("--")}
-        assert options <= set(parsers[command]._option_string_actions), line
+        assert options <= set(parsers[command].option_names), line
     for line in re.findall(r"`python\s+-m\s+validation\s+([^`]+)`", pages.prose(page)):
         with monkeypatch.context() as patch:
             piece(shlex.split(line), patch, whole=False)

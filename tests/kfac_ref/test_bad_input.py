@@ -202,8 +202,8 @@ CASES = {
     "--chunk-size 0": "chunk.size must be ≥ 1; got 0",
     "--gamma-min 2": "gamma.m.*got 1",
     "--eta 4 --gamma-max 1": "gamma_max must be > 0 and ≥ gamma_min, which is 2",  # sqrt(η)
-    "--learning-rate 0.1": 'learning.rate is not a constant of the optimizer "kfac"',
-    "--optimizer sgd --T1 3": 'T1 is not a constant of the optimizer "sgd"',
+    "--learning-rate 0.1": 'learning.rate is not a constant of the optimizer "kfac", but of "sgd"$',
+    "--optimizer sgd --T1 3": 'T1 is not a constant of the optimizer "sgd", but of "kfac"$',
     "--optimizer sgd --learning-rate 0": "learning.rate must be finite and > 0; got 0",
     "--optimizer sgd --mu-max 1": r"mu.max must be in \[0, 1\); got 1",
     # the plan
@@ -285,7 +285,7 @@ PLOTTING = {
     "notes.txt --out a.png": "notes.txt",
     "run --out a.pdf": "--out must end in .png; got a.pdf",
     "run --out a": "--out must end in .png; got a",
-    "run --out notes.txt/a.png": "notes.txt",
+    "run --out notes.txt/a.png": "notes.txt: is a file, expected a folder",
     "half_metrics --out a.png": "half_metrics/metrics.jsonl, line 1: not a record",
     "binary_metrics --out a.png": "binary_metrics/metrics.jsonl",
     "empty_metrics --out a.png": "empty_metrics has not been evaluated yet",
@@ -294,8 +294,8 @@ PLOTTING = {
 }
 
 BARE = {
-    "": "required: COMMAND",
-    "trian": "invalid choice: 'trian'",
+    "--": "required: COMMAND",
+    "trian": 'unknown command "trian"; did you mean "train".*known: train, plot',
     "--verbose": "--verbose|required: COMMAND",
 }
 

@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", metavar="PYTHON", help="the Python of an environment with JAX and kfac-jax")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--out", type=Path, metavar="DIR", help="draw pictures there")
-    parser.add_argument("--backend", choices=arrays.BACKENDS, default="numpy")
+    parser.add_argument("--backend", choices=arrays.BACKENDS, default="numpy", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="mini-batches of 1000, by default of MNIST alone: minutes")
     parser.add_argument("--only", nargs="+", choices=(*NETWORKS, "scaling"), metavar="WHAT", help="%(choices)s")
     options = parser.parse_args(arguments)

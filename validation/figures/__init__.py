@@ -1,4 +1,4 @@
-"""Redraws the paper's figures, and six beyond it, each from a file of its own here (§3–§13).
+"""Redraws the paper's figures, and others beyond it, each from a file of its own here (§3–§13).
 
 Beside each picture are the numbers that are drawn, as CSV or npz, and a JSON file with the caption, which says on what
 it was run. What takes long is kept in the folder and used again: after a change of the code, use another.

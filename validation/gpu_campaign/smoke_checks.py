@@ -124,6 +124,13 @@ def _inverse_square_root(like: Array) -> list[Any]:
     return [R, pivot, R.T @ R @ A, large, *positive]
 
 
+def _inverse(like: Array) -> list[Any]:
+    A = positive_definite(like)
+    found, pivot = arrays.inverse(A)
+    _, none = arrays.inverse(-A)
+    return [found, pivot, found @ A, *(bool(arrays.read_scalars(p)[0] > 0) for p in (pivot, none))]
+
+
 def _eigh(like: Array) -> list[Any]:
     S = positive_definite(like) - 2 * positive_definite(like).T
     values, V = arrays.eigh(S)
@@ -194,6 +201,7 @@ ARRAYS: dict[str, Check] = {
     "uniform": _random(arrays.uniform, 0.5, 1 / 12, 0.0, 1.0),
     "normal": _random(arrays.normal, 0.0, 1.0, -10.0, 10.0),
     "inverse_square_root": _inverse_square_root,
+    "inverse": _inverse,
     "eigh": _eigh,
     "upper_triangle": lambda like: [arrays.upper_triangle(positive_definite(like))],
     "from_upper_triangle": lambda like: [

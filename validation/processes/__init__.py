@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     """Measure what is not yet, compute, print and draw; 2 where there is no mpiexec."""
     parser = argparse.ArgumentParser("python -m validation processes", description=DESCRIPTION)
     parser.add_argument("--out", type=Path, default=Path("processes"), metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--m", type=int, default=4000, help="cases in the mini-batch that is timed (default: 4000)")
-    parser.add_argument("--iterations", type=int, default=20, help="that are timed (default: 20)")
+    parser.add_argument("--m", type=int, default=4000, metavar="N", help="cases in a mini-batch (default: 4000)")
+    parser.add_argument("--iterations", type=int, default=20, metavar="N", help="that are timed (default: 20)")
     parser.add_argument(
         "--processes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="P", help="(default: 1 2 4 8)"
     )

@@ -1,4 +1,8 @@
-"""Random networks of layers with shared weights: convolutions, pools, sequences, norms, residual blocks."""
+"""Random networks of layers with shared weights: convolutions, pools, sequences, norms, residual blocks.
+
+Statements are shown on them, so they are smooth, and so small that F can be formed. Those on which faults are looked
+for, of every kind with every key, are made by the tests.
+"""
 
 from __future__ import annotations
 

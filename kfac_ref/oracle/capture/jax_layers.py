@@ -81,6 +81,11 @@ def mark(name: str, s: Array, rows: Array, *, bias: bool = True, kind: str = "ro
         Of a convolution see `patches`; of an embedding `jax.nn.one_hot`. Of a normalisation x̂ (N, …, d).
     bias : whether s includes a bias (of a normalisation: a shift).
     kind : "rows" or "normalisation", as in `CapturedLayer`.
+
+    Raises
+    ------
+    ValueError
+        If shapes or dtypes do not fit, or the layer is marked where its rows have no numbers.
     """
     recorder = _RECORDER.get()
     if recorder is None:
@@ -120,7 +125,10 @@ def patches(
 
 
 def found(apply: Callable[[Any, Any], Array], params: Any, inputs: Any, only: Collection[str] | None = None) -> Found:
-    """Rows and derivatives of the marked layers of apply(params, inputs); see `kfac_ref.oracle.capture`."""
+    """Rows and derivatives of the marked layers of apply(params, inputs); see `kfac_ref.oracle.capture`.
+
+    ValueError where parameters are of another dtype, or as of `kfac_ref.oracle.capture.capture`.
+    """
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     for path, leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and str(leaf.dtype) not in FLOATING:

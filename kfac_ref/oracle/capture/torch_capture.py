@@ -30,7 +30,10 @@ NOT_CALLED = "was not called"
 
 
 def capture(model: nn.Module, inputs: Any, only: Collection[str] | None = None) -> Found:
-    """Rows and derivatives of a model's layers, or of the modules `only`, by name; see `kfac_ref.oracle.capture`."""
+    """Rows and derivatives of a model's layers, or of the modules `only`, by name; see `kfac_ref.oracle.capture`.
+
+    ValueError as of `kfac_ref.oracle.capture.capture`.
+    """
     model = torch_model.unwrapped(model)
     torch_model.require_fit(model)
     for name in only or ():

@@ -88,6 +88,8 @@ def recorded_run(model: nn.Module, inputs: Any, layers: list[Layer]) -> tuple[Te
 
     What is computed once for all cases, as embedded positions often are, has no derivatives of single cases. Where that
     seems so, its output is repeated for each case in another run, which is right if z stays what it was.
+
+    ValueError where the outputs are no function of inputs and weights, or cases are coupled.
     """
     z0 = torch_model.run(model, inputs).detach()
     shared: frozenset[int] = frozenset()

@@ -16,7 +16,8 @@ PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where it is compiled; hooks do not see what was compiled."""
+    """The model itself, where it is compiled; hooks do not see what was compiled. ValueError for one that splits cases
+    or is a ScriptModule."""
     inner = getattr(model, "_orig_mod", model)
     if isinstance(inner, PARALLEL):
         raise ValueError(f"the model is a {type(inner).__name__}, which splits cases; capture its .module")

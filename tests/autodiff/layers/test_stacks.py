@@ -8,14 +8,20 @@ import numpy as np
 from hypothesis import given, settings
 
 from autodiff import loss_and_gradient
+from autodiff.layers import KINDS
 from autodiff.network import described
 from autodiff.objective import loss
 from autodiff.passes import ForwardPass, backward, forward, forward_mode
 from tests.conftest import assert_all_close, assert_close, make_like, to
 from tests.dense import case_loss, flatten
+from tests.stacks import KINDS as KINDS_OF_STACKS
 from tests.stacks import stacks
 
 ETA = 0.03
+
+
+def test_every_kind_is_drawn():
+    assert {kind for kinds in KINDS_OF_STACKS.values() for kind in kinds} == set(KINDS)
 
 
 def moved(p, v, step):

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info
 import kfac_ref
 from kfac_ref import machine, preset, refreshed
 from kfac_ref.baselines import SGDSettings
-from kfac_ref.command import plots, reporting
+from kfac_ref.command import cli, plots, reporting
 from kfac_ref.settings import Settings
 from kfac_ref.training import loop, runs
 from kfac_ref.training.experiment import Experiment, prepare
@@ -26,6 +26,8 @@ from tests.kfac_ref.command.conftest import PICTURES, TINY, kfac, settings_of, s
 from tests.kfac_ref.command.test_plots import check_picture
 from tests.kfac_ref.training.test_checkpoints import after, assert_same
 from tests.kfac_ref.training.test_runs import assert_same_metrics
+
+PARTS = cli.whole_parser().parts
 
 # --- what a run leaves ---------------------------------------------------------------------------------------------
 
@@ -83,12 +85,32 @@ def test_version(capfd):
     assert capfd.readouterr().out == f"kfac-ref {kfac_ref.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["plot", "--help"]], ids=" ".join)
-def test_help(capfd, arguments, monkeypatch):
+def test_without_a_command_an_overview(capfd, monkeypatch):
+    """Every command in a line or two, and the one to begin with."""
     monkeypatch.setenv("COLUMNS", "100")
-    assert kfac(*arguments) == 0
+    assert kfac() == 2
+    out, err = capfd.readouterr()
+    assert not err
+    assert all(re.search(rf"^    {name} +\w", out, re.M) for name in PARTS)
+    assert re.search(r"^  kfac-ref train$", out, re.M)
+
+
+@pytest.mark.parametrize("name", ["", *PARTS])
+def test_help(capfd, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert kfac(*name.split(), "--help") == 0
     out = capfd.readouterr().out
-    assert out.startswith("usage: kfac-ref") and max(map(len, out.splitlines())) <= 125
+    assert out.startswith(f"usage: kfac-ref {name}") and max(map(len, out.splitlines())) <= 125
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_every_option_is_explained_and_every_example_can_be_given(part):
+    assert all(action.help for action in part._actions)
+    examples = re.findall(r"^  kfac-ref (.*)$", part.epilog, re.M)
+    assert examples
+    for line in examples:
+        options, rest = cli.whole_parser().parse_known_args(line.split())
+        assert not rest and options.parser.prog == part.prog
 
 
 def test_help_names_every_option_with_its_default(capfd, monkeypatch):

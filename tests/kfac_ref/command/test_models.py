@@ -109,11 +109,12 @@ def test_a_resumed_run_reads_its_table_as_before(here, table):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "--data", "plants.csv", "--target", "kin"], 'has no column "kin" (--target); did you mean "kind"?'),
+        (["train", "--data", "plants.csv", "--target", "kin"], '; did you mean "kind"?'),
+        (["train", "--data", "plant.csv", "--target", "kind"], 'no data set or path "plant.csv"'),
         (["train", "--data", "plants.csv", "--target", "kind"], 'row 8, column "age" is missing; give --impute median'),
         (["train", *PLANTS, "--patience", "3"], "patience needs held-out cases: give --validation"),
         (["train", *PLANTS, "--likelihood", "gaussian"], 'column "kind" is "fern", expected a number'),
-        (["predict", "none", "--data", "plants.csv", "--out", "p.csv"], "none: is not there"),
+        (["predict", "none", "--data", "plants.csv", "--out", "p.csv"], "none: is not there; expected a run's folder"),
         (["predict", "none", "--data", "plants.csv", "--out", "p.txt"], "--out must end in .csv or .npz; got p.txt"),
         (["evaluate", "none", "--data", "plants.csv", "--out", "p.txt"], "--out must end in .png; got p.txt"),
         (["export", "none", "--to", "onnx", "--out", "m.pt"], "--out must end in .onnx for onnx; got m.pt"),

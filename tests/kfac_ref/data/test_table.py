@@ -83,18 +83,35 @@ def test_values_of_another_type_in_another_file():
         (
             {},
             {"target": "knd"},
-            't has no column "knd" \\(--target\\); did you mean "kind"\\?; it has "size", "colour"',
+            't has no column "knd" \\(--target\\), but "size", "colour", .*"kind"; did you mean "kind"\\?$',
         ),
         ({}, {"drop": ["idd"]}, 't has no column "idd" \\(--drop\\)'),
         ({"kind": ["cat", None, "dog", "cat"]}, {"target": "kind"}, 't: row 2, column "kind", the target, is missing'),
         ({"kind": ["cat"] * 4}, {"target": "kind"}, 'column "kind", the target, has one class, "cat", in all rows'),
         ({"size": [1, 2, np.inf, 3]}, {}, 't: row 3, column "size" is inf, expected finite numbers'),
         ({"size": [None] * 4}, {}, 't: column "size" is empty; give --drop "size"'),
+        (
+            {"size": ["1", None, "2.5", "big"]},
+            {},
+            't: row 4, column "size" is "big", expected a number as in most rows; give --categorical "size" if',
+        ),
+        (
+            {"kind": ["1", "2", "many", "3"]},
+            {"target": "kind"},
+            'row 3, column "kind" is "many", expected a number .* give --likelihood categorical if',
+        ),
     ],
 )
 def test_no_recipe(change, options, said):
     with pytest.raises(ValueError, match=said):
         recipe(TABLE | {k: np.array(v) for k, v in change.items()}, ALL, "t", **options)
+
+
+def test_numbers_among_words_are_names():
+    """Where most are words, or where it is said so."""
+    found = recipe({"x": ["1", "a", "b"], "y": ["1", "2", "b"]}, np.arange(3), "t", categorical=["y"])
+    assert [column.categories for column in found.columns] == [("1", "a", "b"), ("1", "2", "b")]
+    assert recipe({"x": [1, 2, 3], "y": ["1", "2", "b"]}, np.arange(3), "t", target="y", classify=True).classes
 
 
 @pytest.mark.parametrize(
@@ -184,3 +201,15 @@ def test_options_for_tables_are_refused_elsewhere(tmp_path):
         Reading(validation=10.0)
     with pytest.raises(ValueError, match='impute must be "median"; got "mean"'):
         Reading(impute="mean")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_files_that_are_not_there(tmp_path, suffix):
+    with pytest.raises(ValueError, match=f"none{suffix}: cannot be read: No such file"):
+        read_table(tmp_path / f"none{suffix}")
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "t.csv").touch()
+    with pytest.raises(ValueError, match=r"t\.csv: is empty, expected a header"):
+        read_table(tmp_path / "t.csv")

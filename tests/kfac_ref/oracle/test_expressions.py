@@ -6,10 +6,10 @@ import math
 
 import pytest
 
+from autodiff import LIKELIHOODS
 from kfac_ref.oracle import expressions
 from kfac_ref.oracle.expressions import NAMELESS, Decay, Symbols
 
-LIKELIHOODS = ("gaussian", "bernoulli", "categorical")
 GAUSSIAN = Symbols("gaussian", N=40, C=7, d=11, d_in=13)
 
 

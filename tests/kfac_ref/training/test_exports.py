@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autodiff import Network
+from autodiff import LIKELIHOODS, Network
 from autodiff.layers import KINDS as KINDS_OF_LAYERS
 from kfac_ref.data.dataset import Preparation
 from kfac_ref.data.scaling import Scaling
@@ -86,8 +86,9 @@ def test_onnx_of_other_layers(seed, tmp_path):
         exports.torch_state_dict(model, tmp_path / "m.pt")
 
 
-def test_every_kind_of_layer_can_be_written():
+def test_every_kind_of_layer_and_likelihood_can_be_written():
     assert set(LAYERS) == set(KINDS_OF_LAYERS)
+    assert set(exports.MEANS) == set(LIKELIHOODS)
 
 
 def test_torch_state_dict(model, X, tmp_path):
