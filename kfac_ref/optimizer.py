@@ -90,7 +90,7 @@ class KFAC:
     ----------
     network : Network
     settings : Settings
-        The constants; `kfac_ref.preset("paper")` or `("authors")`.
+        The constants; `kfac_ref.preset("quick")`, `("authors")` or `("paper")`.
     processes : Processes, optional
         Among which the cases of every mini-batch are shared; `kfac_ref.machine.processes_found()`. All have the same
         state but for their summands of the factors, and take the same steps, which are those of one process to

@@ -39,9 +39,16 @@ class Windows:
 
 
 def patches(x: Array, windows: Windows, ones: bool) -> Array:
-    """What each window sees of images x (m, H, W, c): (m, H′, W′, kh·kw·c), with `ones` a last column of 1 (KFC §2)."""
-    xp, (kh, kw), (H, W), c = namespace(x), windows.size, windows.number, x.shape[-1]
-    a = xp.empty((x.shape[0], H, W, kh * kw * c + ones), dtype=x.dtype, device=device(x))
+    """What each window sees of images x (m, H, W, c): (m, H′, W′, kh·kw·c), with `ones` a last column of 1 (KFC §2).
+
+    Of images of one channel it lies in memory place after place, which is several times faster to write.
+    """
+    xp, (kh, kw), (H, W), (m, *_, c) = namespace(x), windows.size, windows.number, x.shape
+    columns = kh * kw * c + ones
+    if c == 1:
+        a = xp.permute_dims(xp.empty((columns, m, H, W), dtype=x.dtype, device=device(x)), (1, 2, 3, 0))
+    else:
+        a = xp.empty((m, H, W, columns), dtype=x.dtype, device=device(x))
     if c > 1 and windows.dilation[1] == 1 and (rows := image_rows(x, windows.stride[1], W, kw)) is not None:
         # a row of a window lies together in memory, and is copied as a whole
         for i in range(kh):

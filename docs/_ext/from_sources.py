@@ -34,10 +34,14 @@ RESULTS = {
     "peers": "What the check finds of other libraries",
     "policy": "Policies",
     "posterior": "Posteriors",
+    "presets": "Presets",
     "processes": "Many processes",
     "recurrent": "Recurrent networks",
 }
 """Folder of validation/results: title of its page."""
+
+PAGES = {"PAPER.md": "/generated/paper.md", "docs/examples/README.rst": "/generated/gallery/index.rst"}
+"""Other files that have pages."""
 
 
 def written(path: Path, text: str) -> None:
@@ -64,8 +68,8 @@ def relinked(text: str, page: Path) -> str:
             return f"[{label}](/generated/results/{result[1]}.md)"
         if path.startswith("validation/results/reference-run"):
             return f"[{label}](/generated/results/reference.md)"
-        if path == "PAPER.md":
-            return f"[{label}](/generated/paper.md)"
+        if path in PAGES:
+            return f"[{label}]({PAGES[path]})"
         return found[0] if path.startswith("docs/") else label
 
     return re.sub(r"(?<!!)\[((?:[^\[\]`]|`[^`]*`)*)\]\(([^)\s]+)\)", link, text)

@@ -42,8 +42,8 @@ Begin with
 
   kfac-ref train
 
-which trains an autoencoder on images that come with the package, for about a minute, and draws what it did. What each
-command takes is said by its --help, as in
+which trains an autoencoder on images that come with the package, for less than a minute, and draws what it did. What
+each command takes is said by its --help, as in
 
   kfac-ref train --help
 """
@@ -173,7 +173,11 @@ def whole_parser() -> parsers.Parser:
     )
     how = train.add_argument_group("how")
     how.add_argument("--optimizer", metavar="NAME", help="kfac (default) or sgd: Nesterov momentum")
-    how.add_argument("--preset", metavar="NAME", help="constants as in the authors' program (default) or in the paper")
+    how.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="constants: quick (default), or as in the authors' program (authors) or in the paper (paper)",
+    )
     how.add_argument("--iterations", type=int, metavar="N", help=f"stop after N iterations (default: {ITERATIONS})")
     how.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of training")
     how.add_argument("--seed", type=int, metavar="N", help="of initial parameters, mini-batches, targets (default: 0)")
@@ -230,18 +234,18 @@ def whole_parser() -> parsers.Parser:
 
 
 def _add_constants(parser: argparse.ArgumentParser) -> None:
-    """An option for every constant of the optimizers, with its meaning and its default in the preset `authors`."""
+    """An option for every constant of the optimizers, with its meaning and its value in the default preset."""
     group = parser.add_argument_group(
         "constants of Algorithm 2 and of SGD",
-        "In brackets the values of the preset authors. Unless they are given, fashion16 takes eta 7e-3, faces 5e-6, "
-        "and a classifier or a regression lambda0 1; networks of other layers than dense ones take "
+        f"In brackets the values of the preset {Experiment.preset}. Unless they are given, fashion16 takes eta 7e-3, "
+        "faces 5e-6, and a classifier or a regression lambda0 1 at most; networks of other layers than dense ones take "
         + ", ".join(f"{k} {'none' if v is None else v}" for k, v in networks.SUITED.items())
         + ".",
     )
     constants = {f.name: f for f in (*fields(SGDSettings), *fields(Settings))}
     for name, f in constants.items():
         option: dict[str, Any] = {"dest": f"constant_{name}"}
-        default = getattr(PRESETS["authors"], name, f.default)
+        default = getattr(PRESETS[Experiment.preset], name, f.default)
         baseline = getattr(SGDSettings, name, default)
         shown = f"{default:.4g}" if f.type == "float" else str(default)
         if f.type == "bool":

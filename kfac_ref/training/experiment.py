@@ -61,8 +61,7 @@ class Experiment:
     validation: float | None = None
     """These five: see `data.dataset.Reading`."""
     optimizer: str = "kfac"
-    preset: str = "authors"
-    """The sounder choice: with the paper's τ₂ = ¼ an occasional step can be far too long."""
+    preset: str = "quick"
     constants: Mapping[str, Any]
     """Constants of the optimizer that differ from the preset's; all of them once prepared."""
     initialisation: str | None = None
@@ -246,7 +245,7 @@ def _constants(e: Experiment, purpose: str, network: Network) -> Settings | SGDS
     known = [f.name for f in fields(SGDSettings if e.optimizer == "sgd" else Settings)]
     require_known(e.constants, known, e.optimizer)
     # λ₀ = 150 is for autoencoders; about 1 is advised otherwise
-    suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else {"lambda0": 1.0}
+    suited = SUITED.get(e.data, {}) if purpose == "autoencoder" else {"lambda0": min(1.0, PRESETS[e.preset].lambda0)}
     if not network.fully_connected:
         suited = networks.SUITED | suited
     constants: dict[str, Any] = {k: v for k, v in suited.items() if k in known} | dict(e.constants)

@@ -126,10 +126,34 @@ def test_the_authors_constants():
     }
 
 
+def test_the_quick_constants():
+    paper, quick = asdict(preset("paper")), asdict(preset("quick"))
+    differences = {name: quick[name] for name in paper if quick[name] != paper[name]}
+    assert differences == {
+        "inverse": "block-diagonal",
+        "lambda0": 0.3,
+        "lambda_min": 1e-5,
+        "omega": 0.8,
+        "m1": 250,
+        "full_batch_at": 400,
+        "tau1": 1 / 4,
+        "gamma_min": math.sqrt(1e-5),
+        "gamma_max": 1.0,
+        "xi_max": 0.9,
+    }
+
+
 def test_the_authors_bound_follows_eta():
-    assert preset("authors", eta=4e-4).gamma_min == pytest.approx(0.02, rel=1e-15)
-    assert preset("authors", eta=4e-4, gamma_min=0.5).gamma_min == 0.5
+    for name in ("authors", "quick"):
+        assert preset(name, eta=4e-4).gamma_min == pytest.approx(0.02, rel=1e-15)
+        assert preset(name, eta=4e-4, gamma_min=0.5).gamma_min == 0.5
     assert preset("paper", eta=4e-4).gamma_min == 0
+
+
+def test_the_quick_bound_of_lambda_follows_eta():
+    assert preset("quick", eta=4e-4).lambda_min == 4e-4 and preset("quick", eta=0.0).lambda_min == 0
+    assert preset("quick", eta=4e-4, lambda_min=0.1).lambda_min == 0.1
+    assert preset("authors", eta=4e-4).lambda_min == 0
 
 
 def test_the_authors_upper_bound_gives_way_to_a_large_eta():
@@ -141,7 +165,7 @@ def test_the_authors_upper_bound_gives_way_to_a_large_eta():
 
 @pytest.mark.parametrize(("value", "error"), [(-1.0, ValueError), ("x", TypeError), (None, TypeError)])
 def test_a_wrong_eta_is_named_by_every_preset(value, error):
-    for name in ("paper", "authors"):
+    for name in ("paper", "authors", "quick"):
         with pytest.raises(error, match="eta"):
             preset(name, eta=value)
 

@@ -16,6 +16,7 @@ from autodiff.initialisation import glorot_initialisation
 from autodiff.objective import loss
 from autodiff.passes import ForwardPass
 from kfac_ref.optimizer import Diverged
+from kfac_ref.settings import preset
 from kfac_ref.training.experiment import Experiment, prepare
 from validation import race
 from validation.benchmark.peer import Peer
@@ -178,6 +179,11 @@ def test_the_first_of_the_rivals_counts():
     said = race.verdict([ours, adam, muon, soap], TARGET, 60.0)
     assert said.endswith(f"ratio to the best of Adam, Muon, SOAP: {ours.score / muon.score:.3f}")
     assert "SOAP: not at a training error of 8 within 60 s" in said and "kfac-jax" not in said
+
+
+def test_the_preset_takes_part():
+    ours = next(s for s in race.SETTINGS if s.side == OURS)
+    assert ours.name == "preset quick" and preset("authors", **ours.options) == preset("quick")
 
 
 def test_who_takes_part():

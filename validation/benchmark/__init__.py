@@ -25,7 +25,7 @@ from autodiff import arrays
 from kfac_ref.command import plots
 from kfac_ref.data.files import write_text
 from kfac_ref.machine import blas_warning
-from validation.benchmark import drawing, processes, rounds, scaling, tables
+from validation.benchmark import drawing, processes, rounds, scaling, subnormals, tables
 from validation.benchmark.peer import Peer
 from validation.benchmark.problems import CONV, CONV_MINIBATCHES, MINIBATCHES, NETWORKS, SETTINGS, load
 from validation.benchmark.rounds import Group
@@ -75,6 +75,15 @@ def measure(only: Sequence[str], minibatches: Sequence[int], backend: str, peers
         with tqdm(desc="scaling", unit="case", disable=None, leave=False) as bar:
             points = scaling.measure(backend, bar.update)
     return Results(groups, points, **alone)
+
+
+def count_subnormals(only: Sequence[str], iterations: int) -> list[tables.Row]:
+    """Rows of the subnormal operands of products, of these networks in so many iterations."""
+    rows = []
+    for name in only:
+        with tqdm(desc=f"{name}, subnormals", unit="iteration", disable=None, leave=False) as bar:
+            rows += subnormals.measure(load(name, "numpy"), iterations, bar.update)
+    return rows
 
 
 def heading(results: Results, backend: str) -> str:
@@ -132,7 +141,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", choices=arrays.BACKENDS, default="numpy", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="mini-batches of 1000, by default of MNIST alone: minutes")
     parser.add_argument("--only", nargs="+", choices=(*NETWORKS, "scaling"), metavar="WHAT", help="%(choices)s")
+    parser.add_argument(
+        "--subnormals",
+        type=int,
+        metavar="N",
+        help="instead, count the subnormal operands of products in N iterations of the networks of §13, on NumPy",
+    )
     options = parser.parse_args(arguments)
+    if options.subnormals is not None:
+        if options.subnormals < 1:
+            raise ValueError(f"--subnormals must be ≥ 1; got {options.subnormals}")
+        print(heading(Results([], []), "numpy"), flush=True)
+        print(f"\n{as_text(count_subnormals(options.only or NETWORKS[:-1], options.subnormals))}")
+        return 0
     only = options.only or (MAIN[:1] if options.quick else (*NETWORKS, "scaling"))
     minibatches = (MAIN[1],) if options.quick else MINIBATCHES
     results = measure(only, minibatches, options.backend, options.peers)

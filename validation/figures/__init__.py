@@ -34,6 +34,7 @@ FIGURES = {
     "kfc": "kfc",
     "natural-gradient": "natural_gradient",
     "posterior": "posterior",
+    "presets": "presets",
     "recurrent": "recurrent",
     "recurrent-blocks": "recurrent_blocks",
     "variants": "variants",

@@ -1,4 +1,5 @@
-"""The autoencoders of §13 trained by K-FAC both ways and by tuned SGD: the runs that figures 10 and 11 are drawn of."""
+"""The autoencoders of §13 trained by K-FAC, both ways and with the preset `quick`, and by tuned SGD: the
+runs that figures 10 and 11 are drawn of."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from kfac_ref.data.fetching import FetchError
 from kfac_ref.training.experiment import Experiment, prepare
 from kfac_ref.training.runs import CHECKPOINT, Plan
 from validation.figures.drawn import Row
-from validation.figures.palette import COLOURS, CONSTANT_M, DIAGONAL, SGD, TRIDIAGONAL
+from validation.figures.palette import COLOURS, CONSTANT_M, DIAGONAL, PRESET_QUICK, SGD, TRIDIAGONAL
 from validation.figures.tuning import Grid, Setting, Tuned, tune
 from validation.reference_run import experiment
 from validation.work import Arrays, Trained, Work
@@ -91,9 +92,10 @@ def _compared(work: Work, name: str, budget: Budget) -> Compared:
         for inverse, label in KFAC.items()
     }
     seconds = max(run.lines[-1]["seconds"] for run in runs.values())
+    plan = Plan(seconds=seconds, evaluate_every=budget.evaluate_kfac)
+    runs[PRESET_QUICK] = _trained(work, f"{name}-kfac-quick-{seconds:.0f}s", experiment(name, preset="quick"), plan)
     if not work.quick:
         constant = experiment(name, constants={"inverse": "block-diagonal", "full_batch_at": None})
-        plan = Plan(seconds=seconds, evaluate_every=budget.evaluate_kfac)
         runs[CONSTANT_M] = _trained(work, f"{name}-kfac-block-diagonal-m1000-{seconds:.0f}s", constant, plan)
     tuned = tune(lambda setting, iterations: short_run(work, name, setting, iterations), budget.grid)
     plan = Plan(seconds=seconds, evaluate_every=budget.evaluate_sgd)
@@ -139,7 +141,7 @@ def described(found: Sequence[Compared]) -> str:
         sets.append(f"{one.name} ({prepared.data.X.shape[0]} cases, {sizes}; {prepared.dataset.source})")
     return (
         f"Autoencoders, of logistic units, of {'; '.join(sets)}. K-FAC: preset authors, mini-batches growing from 1000 "
-        f"cases where no m is given. {SGD}: mini-batches of {SGD_CASES} cases, tuned. All from the same sparse "
+        f"cases, where nothing else is said. {SGD}: mini-batches of {SGD_CASES} cases, tuned. All from the same sparse "
         "initialisation, in float32, seed 0."
     )
 

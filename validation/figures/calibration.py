@@ -75,6 +75,7 @@ def _measured(name: str, amount: Amount, unknown: np.ndarray | None) -> dict[str
             data=name,
             network=(inputs, amount.hidden, labels),
             likelihood="categorical",
+            preset="authors",
             constants=constants | {"average_from": 1},
         )
     )

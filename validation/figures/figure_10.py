@@ -1,4 +1,5 @@
-"""Figure 10 (§13): training error against computation time, K-FAC with both inverses beside tuned SGD."""
+"""Figure 10 (§13): training error against computation time, K-FAC with both inverses and the preset `quick`
+beside tuned SGD."""
 
 from __future__ import annotations
 
@@ -49,13 +50,14 @@ def _caption(found: Sequence[Compared]) -> str:
         + ("its neighbours worse" if one.tuned.enclosed else "with a neighbour untried")
         for one in found
     )
-    have = "SGD and the run with m = 1000 have" if any(CONSTANT_M in one.runs for one in found) else "SGD has"
+    more = ", the run with m = 1000" if any(CONSTANT_M in one.runs for one in found) else ""
     return (
         f"Above: error on all training cases (dots) against seconds of training, evaluation not counted; thin: on the "
         f"mini-batch before each step, for SGD at θ + μv. {autoencoders.described(found)} The slower K-FAC run sets "
-        f"the time; {have} as much; the faster one ends earlier, after the same iterations. Below: SGD's training "
-        f"error after the runs that tuned it; bold after the long ones; framed: the winner. Values of "
-        f"μ_max that μ_t does not reach make no difference and share a run; the winner has the least of them. {grids}."
+        f"the time; SGD{more} and that of the preset quick have as much; the faster one ends earlier, after the same "
+        f"iterations. Below: SGD's training error after the runs that tuned it; bold after the long ones; framed: the "
+        "winner. Values of μ_max that μ_t does not reach make no difference and share a run; the winner has the least "
+        f"of them. {grids}."
     )
 
 

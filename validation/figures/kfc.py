@@ -113,7 +113,7 @@ def _file(label: str) -> str:
 
 
 def _kfac(data: str, network: networks.Wanted, constants: Mapping[str, str]) -> Experiment:
-    return Experiment(data=data, network=network, constants=CONSTANTS | dict(constants))
+    return Experiment(data=data, network=network, preset="authors", constants=CONSTANTS | dict(constants))
 
 
 def _sgd(data: str, setting: Setting) -> Experiment:

@@ -5,6 +5,8 @@ from __future__ import annotations
 TRIDIAGONAL = "K-FAC, block-tridiagonal"
 DIAGONAL = "K-FAC, block-diagonal"
 CONSTANT_M = "K-FAC, block-diagonal, m = 1000 throughout"
+PRESET_AUTHORS = "K-FAC, preset authors"
+PRESET_QUICK = "K-FAC, preset quick"
 NO_MOMENTUM = "K-FAC, block-tridiagonal, no momentum"
 EXACT_DAMPING = "exact damping"
 EMPIRICAL = "empirical Fisher"
@@ -24,6 +26,8 @@ COLOURS = {
     TRIDIAGONAL: "#1f5fa8",
     DIAGONAL: "#d1601f",
     CONSTANT_M: "#8250a8",
+    PRESET_AUTHORS: "#1f5fa8",
+    PRESET_QUICK: "#b5457a",
     NO_MOMENTUM: "#b5457a",
     EXACT_DAMPING: "#8a8a8a",
     EMPIRICAL: "#7a5c3e",

@@ -150,7 +150,8 @@ def draw(work: Work) -> Drawn:
 
 
 def _prepared(seed: int) -> Prepared:
-    return prepare(Experiment(data="fashion16", constants={"eta": 1e-5, "lambda0": LAMBDA0}, seed=seed))
+    constants = {"eta": 1e-5, "lambda0": LAMBDA0}
+    return prepare(Experiment(data="fashion16", preset="authors", constants=constants, seed=seed))
 
 
 def _optimizer(name: str, network: Network, settings: Settings) -> KFAC:

@@ -57,7 +57,7 @@ def compare(sizes: Sequence[int] = SIZES, limits: Mapping[str, int] = LIMITS, ta
 def iterations(optimizer: str, m: int, target: float, most: int, constants: Mapping[str, Any]) -> int | None:
     """Until the training error of the averaged iterate (SGD does not average) is at most `target`."""
     about = {"m1": m, "full_batch_at": None, "eta": ETA} | dict(constants)
-    p = prepare(Experiment(data="fashion16", network=NETWORK, optimizer=optimizer, constants=about))
+    p = prepare(Experiment(data="fashion16", network=NETWORK, optimizer=optimizer, preset="authors", constants=about))
     X = p.data.X[:EVALUATED, :]
     with np.errstate(over="ignore", invalid="ignore"):
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from kfac_ref.settings import preset
 from validation.race.racers import OURS, THEIRS, Setting
 
 
@@ -22,6 +24,8 @@ def _rival(side: str, lr: float, m: int, start: str = "sparse", **options: Any) 
 
 
 DIAGONAL: dict[str, Any] = {"inverse": "block-diagonal"}
+PRESET = {name: value for name, value in asdict(preset("quick")).items() if value != getattr(preset("authors"), name)}
+"""What the preset `quick` has in the place of the authors' constants."""
 QUICK: dict[str, Any] = DIAGONAL | {"lambda0": 0.3, "omega": 0.8, "tau2": 0.25}
 """λ₀ and ω are the authors' for 1500 iterations; for a hundred λ has to be lower, and to fall faster. τ₂ is
 the paper's."""
@@ -30,6 +34,7 @@ FASTER: dict[str, Any] = {"damping_adaptation_decay": 0.8, "inverse_update_perio
 GROWING = [(1, 250), (41, 500), (81, 1000)]
 SETTINGS: Sequence[Setting] = (
     # the most promising first, as what is behind them is stopped
+    _ours("preset quick", **PRESET),
     _ours("m growing from 250, λ₀ = 0.3, ω = 0.8, τ₁ = ½", **QUICK, m1=250, tau1=0.5),
     _ours("m growing from 250, λ₀ = 0.1, ω = 0.8, τ₁ = ½", **QUICK | {"lambda0": 0.1}, m1=250, tau1=0.5),
     _ours("m growing from 250, λ₀ = 0.3, ω = 0.9, τ₁ = ½", **QUICK | {"omega": 0.9}, m1=250, tau1=0.5),

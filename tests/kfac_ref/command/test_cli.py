@@ -47,7 +47,7 @@ def test_a_run(here, data, capfd):
     # a line for each evaluation, as there is no terminal
     assert re.findall(r"^iteration +(\d+) ", out, re.M) == ["4", "8", "9"]
     last = runs.read_metrics(here / "run")[-1]
-    assert f"training error {last['train_error']:.4f}" in out and f"test error {last['test_error']:.4f}" in out
+    assert f"training error {last['train_error']:#.4g}" in out and f"test error {last['test_error']:#.4g}" in out
     assert "after 9 iterations" in out and "PCA with 2 components" in out
 
 
@@ -69,6 +69,7 @@ def test_nothing_given_but_a_bound(here, capfd):
     check_picture(here / "kfac-runs" / "fashion16-1" / "reconstructions.png", (150, 800))
     s = settings_of(here / "kfac-runs" / "fashion16-1")
     assert s["network"] == [256, 128, 64, 16, 64, 128, 256] and s["plan"]["iterations"] == 2
+    assert s["preset"] == "quick" and s["constants"]["inverse"] == "block-diagonal" and s["constants"]["lambda0"] == 0.3
     # a number that is free, though others are not
     (here / "kfac-runs" / "fashion16-3").mkdir()
     assert kfac("train", "--iterations", 1, "--m1", 30) == 0
@@ -120,7 +121,7 @@ def test_help_names_every_option_with_its_default(capfd, monkeypatch):
     for f in (*fields(Settings), *fields(SGDSettings)):
         assert f"--{f.name.replace('_', '-')}" in out
         assert f.metadata["help"] in " ".join(out.split())
-    defaults = {"lambda0": "150", "tau2": "1", "omega": "0.95", "gamma-max": "1", "average-from": "200"}
+    defaults = {"lambda0": "0.3", "tau2": "0.25", "omega": "0.8", "gamma-max": "1", "xi-max": "0.9"}
     for name, value in defaults.items():
         assert re.search(rf"--{name} .*\({value}\)", out), name
 
@@ -208,6 +209,16 @@ def test_all_constants_are_written_down(here, data, undrawn):
     assert settings_of(here / "run")["constants"] == expected | {"gamma_max": "inf", "lambda_max": "inf"}
 
 
+def test_a_run_keeps_its_preset(here, data, undrawn):
+    """Resumed by a command whose default is another."""
+    assert kfac("train", "--data", data, *TINY, "--iterations", 1, "--out", "run", "--preset", "authors") == 0
+    before = settings_of(here / "run")
+    assert kfac("train", "--resume", "run", "--iterations", 3) == 0
+    after = settings_of(here / "run")
+    assert (after["preset"], after["constants"]) == ("authors", before["constants"])
+    assert after["constants"]["lambda0"] == 150
+
+
 def test_seeds(here, data, undrawn):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert kfac("train", "--data", data, *TINY, "--iterations", 3, "--out", name, "--seed", seed) == 0
@@ -284,7 +295,7 @@ def test_classes_of_fashion16(here, capfd):
     assert kfac("train", "--likelihood", "categorical", *arguments) == 0
     out = capfd.readouterr().out
     s = settings_of(here / "run")
-    assert (s["purpose"], s["likelihood"], s["constants"]["lambda0"]) == ("classifier", "categorical", 1.0)
+    assert (s["purpose"], s["likelihood"], s["constants"]["lambda0"]) == ("classifier", "categorical", 0.3)
     lines = runs.read_metrics(here / "run")
     evaluated = [line for line in lines if "train_misclassified" in line]
     assert len(evaluated) == 2 and evaluated[-1]["train_misclassified"] < 0.6

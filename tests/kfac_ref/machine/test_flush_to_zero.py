@@ -1,7 +1,4 @@
-"""kfac_ref.machine.flush_to_zero: subnormal numbers are 0 in every thread that computes, and after it they are not.
-
-Whether a number is subnormal is read from its bits, as comparisons with 0 are under the switches, too.
-"""
+"""kfac_ref.machine.flush_to_zero: subnormal numbers are 0 in every thread that computes, and after it they are not."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,25 +17,10 @@ import pytest
 from autodiff.threads import blas, side_by_side
 from kfac_ref.machine import at_full_speed, flush_to_zero
 from kfac_ref.machine.blas import libraries
-from kfac_ref.training import loop
 from kfac_ref.training.experiment import Experiment, prepare
+from validation.benchmark.subnormals import Watched, subnormals, watched
 
 needs_switches = pytest.mark.skipif(flush_to_zero._switches() is None, reason="no way to flush subnormals here")
-
-BITS = {np.dtype("float32"): (np.uint32, 23), np.dtype("float64"): (np.uint64, 52)}
-
-
-def subnormals(x: np.ndarray) -> int:
-    """How many entries are subnormal: their exponent's bits are all 0, those of the fraction are not."""
-    unsigned, fraction = BITS[x.dtype]
-    bits = np.ascontiguousarray(x).view(np.ndarray).view(unsigned) << unsigned(1)
-    return int(np.count_nonzero((bits != 0) & (bits >> unsigned(fraction + 1) == 0)))
-
-
-def test_the_count():
-    for dtype, tiny in (("float32", 1e-38), ("float64", 1e-308)):
-        x = np.array([0, -0.0, tiny, -tiny, 1e-37, -1, np.inf, np.nan], dtype=dtype)
-        assert subnormals(x) == 2
 
 
 def tiny_product(size: int, dtype: str = "float32") -> int:
@@ -140,37 +121,6 @@ def test_elsewhere_nothing_changes(monkeypatch, system, machine):
 
 # --- real data: no product meets a subnormal number ----------------------------------------------------------------
 
-PRODUCTS = ("matmul", "vecdot", "multiply", "divide")
-
-
-class Watched(np.ndarray):
-    """An array that counts the subnormal operands of products, and whose results do so, too."""
-
-    met: ClassVar[Counter] = Counter()
-
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        plain = [x.view(np.ndarray) if isinstance(x, Watched) else x for x in inputs]
-        if ufunc.__name__ in PRODUCTS:
-            self.note(ufunc.__name__, plain)
-        if out is not None:
-            options["out"] = tuple(x.view(np.ndarray) if isinstance(x, Watched) else x for x in out)
-        result = getattr(ufunc, method)(*plain, **options)
-        if out is not None:
-            return out[0] if len(out) == 1 else out
-        return result.view(Watched) if isinstance(result, np.ndarray) else result
-
-    def __array_function__(self, function, types, arguments, options):
-        if function.__module__ == "numpy.linalg":
-            self.note(function.__name__, arguments)
-        result = super().__array_function__(function, types, arguments, options)
-        return result.view(Watched) if type(result) is np.ndarray else result
-
-    @classmethod
-    def note(cls, name, operands):
-        for x in operands:
-            if isinstance(x, np.ndarray) and x.dtype in BITS:
-                cls.met[name] += subnormals(x)
-
 
 def met(activation: str, inverse: str, likelihood: str | None, scale: float, iterations: int) -> Counter:
     """Subnormal operands by product, in the first iterations on the images of fashion16, whose corners are 0.
@@ -179,14 +129,12 @@ def met(activation: str, inverse: str, likelihood: str | None, scale: float, ite
     """
     constants = {"inverse": inverse, "lambda0": 100.0, "m1": 300, "full_batch_at": None}
     prepared = prepare(Experiment(preset="paper", activation=activation, likelihood=likelihood, constants=constants))
-    X = prepared.data.X.view(Watched)
-    data = replace(prepared.data, X=X, Y=X if prepared.data.Y is prepared.data.X else prepared.data.Y.view(Watched))
     state = prepared.first_state()
-    parameters = [(scale * W).view(Watched) for W in state.parameters]
+    parameters = [scale * W for W in state.parameters]
     parameters[0][:5, -1] = -1000
-    state = replace(state, parameters=parameters, averaged=parameters)
-    Watched.met.clear()
-    for reached, _, _ in islice(loop.iterate(prepared.optimizer, state, data), iterations):
+    for reached, _, _ in islice(
+        watched(prepared.optimizer, replace(state, parameters=parameters), prepared.data), iterations
+    ):
         assert isinstance(reached.parameters[0], Watched)
     return Watched.met.copy()
 

@@ -12,7 +12,7 @@ import pytest
 from autodiff import ACTIVATIONS, LIKELIHOODS
 from autodiff.arrays import to_numpy
 from autodiff.initialisation import INITIALISATIONS, glorot_initialisation, he_initialisation, sparse_initialisation
-from kfac_ref import KFAC, preset
+from kfac_ref import KFAC, PRESETS, preset
 from kfac_ref.baselines import SGD, SGDSettings
 from kfac_ref.data import datasets
 from kfac_ref.data.datasets import Dataset
@@ -47,9 +47,9 @@ def test_nothing_but_the_packaged_data():
     assert p.network.sizes == (256, 128, 64, 16, 64, 128, 256)
     assert [a.name for a in p.network.activations] == ["tanh", "tanh", "identity", "tanh", "tanh", "identity"]
     assert p.network.likelihood.name == "bernoulli"
-    # the data's own η, and the authors' γ ≥ sqrt(η) with it
-    s = preset("authors", eta=7e-3)
-    assert p.optimizer.settings == s and s.gamma_min == math.sqrt(7e-3) and s.tau2 == 1 and s.lambda0 == 150
+    # the data's own η, and the γ ≥ sqrt(η) with it
+    s = preset("quick", eta=7e-3)
+    assert p.optimizer.settings == s and s.gamma_min == math.sqrt(7e-3) and s.inverse == "block-diagonal"
     assert p.data.X.shape == (4000, 256) and p.data.Y is p.data.X and p.data.Y_test is p.data.X_test
     assert p.data.X.dtype == np.float32
     e = p.experiment
@@ -62,7 +62,10 @@ def test_classes_of_the_packaged_data():
     assert p.purpose == "classifier" and p.network.sizes == (256, 128, 64, 10)
     assert [a.name for a in p.network.activations] == ["tanh", "tanh", "identity"]
     np.testing.assert_array_equal(p.data.Y.sum(1), 1)
-    # about 1 is advised for classifiers (§6.5); the autoencoder's η is not for them
+    # the autoencoder's η is not for them
+    assert p.optimizer.settings == preset("quick")
+    # about 1 is advised for classifiers (§6.5)
+    p = described("fashion16", likelihood="categorical", preset="authors")
     assert p.optimizer.settings == preset("authors", lambda0=1.0)
 
 
@@ -94,7 +97,7 @@ def test_what_is_predicted_follows_from_the_targets(tmp_path, rng, kind, purpose
     Y = targets_of(rng, kind)
     p = described(save(tmp_path / "a.npz", rng, Y=Y, X_test=rng.random((5, 6)), Y_test=Y[:5]))
     assert (p.purpose, p.network.likelihood.name, p.network.sizes) == (purpose, likelihood, (6, 128, 64, outputs))
-    assert p.optimizer.settings.lambda0 == 1
+    assert p.optimizer.settings.lambda0 == 0.3
     expected = np.eye(4)[Y] if kind == "labels" else np.reshape(Y, (CASES, -1))
     np.testing.assert_allclose(p.data.Y, expected, rtol=1e-6)
     np.testing.assert_allclose(p.data.Y_test, expected[:5], rtol=1e-6)
@@ -159,12 +162,12 @@ def test_activations(path, name):
     assert described(path, network=(6, 5, 2, 6), activation=name).network.activations[0].name == name
 
 
-@pytest.mark.parametrize("name", ["paper", "authors"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_and_constants(path, name):
     p = described(path, preset=name, constants={"eta": 0.01, "T1": 3, "inverse": "block-diagonal"})
     assert isinstance(p.optimizer, KFAC)
     assert p.optimizer.settings == preset(name, eta=0.01, T1=3, inverse="block-diagonal")
-    assert p.optimizer.settings.gamma_min == (math.sqrt(0.01) if name == "authors" else 0)
+    assert p.optimizer.settings.gamma_min == (0 if name == "paper" else math.sqrt(0.01))
     assert described(path, preset=name, constants={"gamma_min": 0.5}).optimizer.settings.gamma_min == 0.5
 
 

@@ -162,3 +162,12 @@ def test_bad_input(wrong, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(wrong)
     assert "error" in capsys.readouterr().err
+
+
+def test_subnormals(small, capsys):
+    assert benchmark.main(["--subnormals", "5", "--only", "faces", "curves"]) == 0
+    heading, table = capsys.readouterr().out.split("\n\n")
+    assert heading.startswith("kfac-ref ")
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["faces"] * 4 + ["curves"] * 4
+    with pytest.raises(ValueError, match=r"--subnormals must be ≥ 1; got 0"):
+        benchmark.main(["--subnormals", "0"])

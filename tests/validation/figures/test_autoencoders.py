@@ -16,7 +16,7 @@ from kfac_ref.training import experiment
 from validation import figures, reference_run, work
 from validation.figures import autoencoders, figure_10
 from validation.figures.autoencoders import KFAC, Budget
-from validation.figures.palette import CONSTANT_M, SGD
+from validation.figures.palette import CONSTANT_M, PRESET_QUICK, SGD
 from validation.figures.tuning import Grid, Setting
 from validation.work import Trained, Work
 
@@ -51,7 +51,7 @@ def folder(small, tmp_path_factory):
 
 def test_runs_as_the_authors_and_sgd_as_long(folder):
     (one,) = autoencoders.compared(Work(folder))
-    assert one.name == "mnist" and list(one.runs) == [*KFAC.values(), CONSTANT_M, SGD]
+    assert one.name == "mnist" and list(one.runs) == [*KFAC.values(), PRESET_QUICK, CONSTANT_M, SGD]
     for inverse in KFAC:
         described, _ = json.loads((folder / f"runs/mnist-kfac-{inverse}-50/request.json").read_text())
         expected = reference_run.experiment("mnist", constants={"inverse": inverse}).asdict()
@@ -61,7 +61,7 @@ def test_runs_as_the_authors_and_sgd_as_long(folder):
     assert [x["k"] for x in lines if "train_error" in x] == [25, 50]
     assert again.rows[0]["train_error"] == pytest.approx(lines[49]["train_error"], rel=1e-4)
     given = max(one.runs[label].lines[-1]["seconds"] for label in KFAC.values())
-    for label in (CONSTANT_M, SGD):
+    for label in (PRESET_QUICK, CONSTANT_M, SGD):
         assert one.runs[label].lines[-1]["seconds"] >= given > one.runs[label].lines[-2]["seconds"]
     assert {line["m"] for line in one.runs[CONSTANT_M].lines} == {100}
 
@@ -106,7 +106,7 @@ def test_errors_at_equal_seconds():
 def test_both_figures(folder):
     ten, eleven = (figures.make(name, Work(folder)) for name in ("10", "11"))
     by_label = {row["optimizer"].split(",")[0]: row for row in ten["table"]}
-    assert by_label["SGD"]["ratio to SGD's"] == 1 and len(ten["table"]) == 4
+    assert by_label["SGD"]["ratio to SGD's"] == 1 and len(ten["table"]) == 5
     ours = {(row["optimizer"], row["iteration"]): row for row in eleven["table"]}
     assert set(ours) == {(label, 50) for label in KFAC.values()}
     row = ours[KFAC["block-diagonal"], 50]

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from validation.figures import autoencoders, figure_09, kfc, natural_gradient, recurrent, variants
-from validation.figures.palette import ADAM, COLOURS, CONSTANT_M, DIAGONAL, NATURAL_GRADIENT, SGD, TRIDIAGONAL
+from validation.figures.palette import (
+    ADAM,
+    COLOURS,
+    CONSTANT_M,
+    DIAGONAL,
+    NATURAL_GRADIENT,
+    PRESET_QUICK,
+    SGD,
+    TRIDIAGONAL,
+)
 
 
 def test_no_figure_has_a_colour_twice():
@@ -11,7 +20,7 @@ def test_no_figure_has_a_colour_twice():
     for names in (
         variants.METHODS,
         tuple(figure_09.METHODS),
-        (*autoencoders.KFAC.values(), CONSTANT_M, SGD),
+        (*autoencoders.KFAC.values(), PRESET_QUICK, CONSTANT_M, SGD),
         (*kfc.KFAC, *kfc.NORMALISED, SGD),
         (*recurrent.KFAC_TIMES, ADAM, SGD),
         (NATURAL_GRADIENT, TRIDIAGONAL, DIAGONAL, SGD),
