@@ -18,6 +18,7 @@ release = version = kfac_ref.__version__
 
 extensions = [
     "from_sources",
+    "local_links",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "numpydoc",
@@ -60,11 +61,11 @@ html_css_files = ["site.css"]
 html_theme_options = {
     "show_prev_next": True,
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "conventions": []},
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {page: [] for page in ("index", "explanation", "generated/paper", "generated/gallery/*")}
+html_sidebars = {page: [] for page in ("index", "explanation", "conventions", "generated/paper", "generated/gallery/*")}
 html_show_sourcelink = False
 
 # the same version of KaTeX as the scripts in sphinxcontrib-katex

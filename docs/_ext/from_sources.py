@@ -110,28 +110,52 @@ def targets() -> set[str]:
     return names
 
 
+def statements() -> dict[str, tuple[str, str]]:
+    """Names of the paper's statements, as regular expressions: the file and the function that check them."""
+    found = {}
+    for path in (ROOT / "validation" / "theorems").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Statement":
+                name, check = node.args[0], node.args[5]
+                parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+                pattern = "".join(re.escape(part.value) if isinstance(part, ast.Constant) else ".+" for part in parts)
+                function = check.args[0] if isinstance(check, ast.Call) else check  # of a partial
+                found[pattern] = f"validation/theorems/{path.stem}", ast.unparse(function)
+    return found
+
+
 def paper() -> None:
-    """Names of code become links to the reference, names of tests to their text."""
+    """Names of code become links to the reference, those of tests, statements and `validation` to their text."""
     text = (ROOT / "PAPER.md").read_text(encoding="utf-8")
-    known, tests = targets(), {}
+    known, checks, shown = targets(), statements(), {}
+
+    def to_text(file: str, thing: str, label: str) -> str:
+        shown.setdefault(file, []).append(thing)
+        return f"[`{label}`](/generated/{file}.md#{re.sub(r'[^a-z0-9]+', '-', thing.lower()).strip('-')})"
 
     def link(found: re.Match[str]) -> str:
         name = found[1]
         if test := re.fullmatch(r"(tests/[\w/]+)\.py::(\w+)", name):
-            tests.setdefault(test[1], []).append(test[2])
-            short = f"{test[1].rsplit('/', 1)[1]}::{test[2]}"
-            return f"[`{short}`](/generated/{test[1]}.md#{test[2].replace('_', '-').lower()})"
+            return to_text(test[1], test[2], f"{test[1].rsplit('/', 1)[1]}::{test[2]}")
+        for pattern, place in checks.items():
+            if re.fullmatch(pattern, name):
+                return to_text(*place, name)
         module, _, last = name.rpartition(".")
         imported = getattr(sys.modules.get(module), last, None)
         short = ".".join(name.split(".")[-2:])
         for home in (name, f"{getattr(imported, '__module__', '')}.{last}", module):
             if home in known:
                 return f"{{py:obj}}`{short} <{home}>`"
+        if name.startswith("validation."):
+            parts = name.split(".")
+            for n in range(len(parts) - 1, 0, -1):
+                if (ROOT / Path(*parts[:n])).with_suffix(".py").is_file():
+                    return to_text("/".join(parts[:n]), ".".join(parts[n:]), short)
         return found[0]
 
     text = re.sub(r"`([^`\n]+)`", link, text)
     written(OUT / "paper.md", text)
-    for file, names in tests.items():
+    for file, names in shown.items():
         page = OUT / f"{file}.md"
         source = os.path.relpath(ROOT / f"{file}.py", page.parent)
         body = [f"---\norphan: true\n---\n\n# {file}.py\n"]

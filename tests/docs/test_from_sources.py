@@ -25,7 +25,7 @@ def site(tmp_path_factory):
 
 
 def test_every_equation_has_links_to_its_code_and_its_tests(site):
-    """One click to the reference, whose next leads to the code; one to the text of the test."""
+    """One click to the reference, whose next leads to the code, or to the code; one to the text of the test."""
     linked = 0
     for _, header, cells in rows((site.OUT / "paper.md").read_text(encoding="utf-8")):
         if header != COMPUTED:
@@ -33,11 +33,15 @@ def test_every_equation_has_links_to_its_code_and_its_tests(site):
         _, what, computed, checked = cells
         for name in re.findall(r"(?<!})`((?:autodiff|kfac_ref)\.[\w.]+)`", computed):
             assert name.rpartition(".")[2].isupper(), f"{what}: {name} has no link"  # a constant without a docstring
-        for page, test in re.findall(r"\]\(/generated/(tests/[^)]*)\.md#([\w-]+)\)", checked):
+        for page, thing in re.findall(
+            r"\]\(/generated/((?:tests|validation)/[^)]*)\.md#([\w-]+)\)", computed + checked
+        ):
             text = (site.OUT / f"{page}.md").read_text(encoding="utf-8")
-            assert test in [h.replace("_", "-").lower() for h in re.findall(r"^## (\w+)$", text, re.M)]
-        linked += "{py:obj}" in computed and "](/generated/tests/" in checked
-    assert linked > 150
+            assert thing in [re.sub(r"[_.]+", "-", h.lower()).strip("-") for h in re.findall(r"^## (\S+)$", text, re.M)]
+        assert "{py:obj}" in computed or "](/generated/validation/" in computed, f"{what}: no link to code"
+        assert re.search(r"\]\(/generated/(tests|validation/theorems)/", checked), f"{what}: no link to a test"
+        linked += 1
+    assert linked > 200
 
 
 def test_links_of_pages_lead_to_pages_of_the_site(site):

@@ -14,14 +14,18 @@ EXAMPLES = {
     "torch": (
         *("curvlinops_kfac", "curvlinops_inverse", "curvlinops_ggn", "backpack_kfac"),
         *("curvlinops_shared", "backpack_shared", "nngeometry_shared", "kronfluence_scores", "laplace_posterior"),
+        *("kronfluence_factors", "laplace_factors", "asdl_factors", "asdl_inverse", "singd_factors"),
+        *("approxngd_factors", "dattri_factors", "authors_trace"),
     ),
     "jax": ("kfac_jax_factors", "kfac_jax_inverse", "kfac_jax_shared"),
+    "mlx": ("mlx_kfac_factors",),
 }
 """The examples of this folder by what they need."""
 PACKAGES = {
     "torch": "torch==2.13.0 curvlinops-for-pytorch==3.0.1 backpack-for-pytorch==1.7.1 nngeometry==0.4 "
-    "kronfluence==1.0.1 laplace-torch==0.3",
+    "kronfluence==1.0.1 laplace-torch==0.3 asdfghjkl==0.1a4 singd==0.0.5 approxngd==0.1.1 dattri==0.3.0",
     "jax": "jax==0.9.1 jaxlib==0.9.1 kfac-jax==0.0.8",
+    "mlx": "mlx[cpu]==0.32.0 mlx-kfac==0.4.0",
 }
 """What was run."""
 RECIPE = """\

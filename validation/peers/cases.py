@@ -15,7 +15,10 @@ from kfac_ref.oracle import CapturedCase, Case, check
 SIZES = (4, 6, 5, 3)
 CASES = 23
 """Of cases, of outputs, and of the units of each layer: all different, so that a scale can be told by its value."""
-LIBRARIES = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch", "nngeometry", "jax", "kfac-jax", "numpy")
+LIBRARIES = (
+    *("torch", "curvlinops-for-pytorch", "backpack-for-pytorch", "nngeometry", "kronfluence", "laplace-torch"),
+    *("asdfghjkl", "singd", "approxngd", "dattri", "jax", "kfac-jax", "mlx", "mlx-kfac", "numpy"),
+)
 DAMPING = 0.05
 """λ; γ is its root (§6.3)."""
 
