@@ -138,6 +138,9 @@ class CapturedCase:
             raise ValueError(f"{called}: W_{i} has shape {W.shape}, expected {(g.shape[3], columns)}")
         return CapturedLayer(a, g, bool(layer.bias), layer.kind, str(layer.name), W, layer.input_locations)
 
+    def __str__(self) -> str:
+        return f"{self.network}, N = {self.cases}"
+
     @property
     def cases(self) -> int:
         """N."""

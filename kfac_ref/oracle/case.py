@@ -116,6 +116,9 @@ class Case:
         if self.weights is not None:
             yield "weights", self.weights, (N,), "one for each row of X"
 
+    def __str__(self) -> str:
+        return f"{self.network}, N = {self.cases}"
+
     @property
     def cases(self) -> int:
         """N."""

@@ -28,6 +28,12 @@ def recorded(name: str) -> tuple[CapturedCase, dict[str, np.ndarray], list[int]]
     return CapturedCase(likelihood, arrays["z"], arrays["Y"], layers, gamma=0.3), arrays, numbers
 
 
+def test_it_is_printed_in_a_line():
+    case, *_ = recorded("conv__categorical")
+    layers = "1 captured layer" if len(case.layers) == 1 else f"{len(case.layers)} captured layers"
+    assert str(case) == f"{layers} of {case.z.shape[1]} outputs; categorical, N = {len(case.z)}"
+
+
 @pytest.mark.parametrize("name", ["conv__categorical", "sequence_mean__gaussian", "layer_norm__categorical"])
 def test_recorded_layers(name):
     case, arrays, numbers = recorded(name)
