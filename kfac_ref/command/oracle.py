@@ -6,7 +6,6 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from kfac_ref.oracle.captured import load_case
 from kfac_ref.oracle.case import Case
 from kfac_ref.oracle.check import check
 from kfac_ref.oracle.truth import Truth, truth
-from kfac_ref.training import networks
 from kfac_ref.training.experiment import Experiment, prepare
 
 CASES = 100
@@ -30,8 +28,8 @@ PROBE, SAMPLED = 1, 2
 """Purposes of random numbers: with the seed, their keys."""
 
 
-def register(commands: Any, network: Callable[[str], networks.Wanted]) -> None:
-    """Add the three to an argument parser's `commands`; `network` reads which one is wanted."""
+def register(commands: Any) -> None:
+    """Add the three to an argument parser's `commands`."""
     case = parsers.add(
         commands,
         "case",
@@ -49,7 +47,7 @@ def register(commands: Any, network: Callable[[str], networks.Wanted]) -> None:
     )
     case.add_argument(
         "--network",
-        type=network,
+        type=parsers.network,
         metavar="NETWORK",
         help="sizes, as 256-20-20-10; or of other layers, by name, as a line or the path of a JSON file, as for train",
     )

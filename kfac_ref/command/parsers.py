@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kfac_ref import machine
+from kfac_ref.training import networks
 
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 """What shtab calls where the names of files are to be completed."""
@@ -71,3 +72,13 @@ def add(
     )
     parser.set_defaults(command=run, parser=parser)
     return parser
+
+
+def network(words: str) -> networks.Wanted:
+    """The network that an option describes; ArgumentTypeError saying what is wrong with it."""
+    try:
+        return networks.given(words)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{error.filename}: {error.strerror}") from None
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -54,7 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     pythons = {name: getattr(given, f"{name}_python") for name in PACKAGES}
     if not any(pythons.values()):
-        print(f"error: none of {', '.join(f'--{name}-python' for name in PACKAGES)} is given. {how_to()}", file=sys.stderr)
+        print(
+            f"error: none of {', '.join(f'--{name}-python' for name in PACKAGES)} is given. {how_to()}", file=sys.stderr
+        )
         return 2
     known = [example for name in EXAMPLES for example in EXAMPLES[name]]
     for example in given.only or ():
