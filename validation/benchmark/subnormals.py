@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
+from unittest import mock
 
 import numpy as np
 
+from autodiff import arrays
 from kfac_ref.machine import at_full_speed
 from kfac_ref.optimizer import KFAC, State
 from kfac_ref.settings import INVERSES
@@ -25,7 +28,7 @@ CASES = 100
 AS_THEY_ARE = 5
 """The run whose subnormals are left as they are has this many times fewer iterations, as they can take much longer."""
 MATRIX, ELEMENTWISE = ("matmul", "vecdot"), ("multiply", "divide")
-"""NumPy's functions that are products. What is counted of others is of numpy.linalg."""
+"""NumPy's functions that are products. What is counted of others is of numpy.linalg, or of LAPACK."""
 BITS: dict[Any, tuple[Any, int]] = {np.dtype("float32"): (np.uint32, 23), np.dtype("float64"): (np.uint64, 52)}
 """The unsigned integer of the same size, and how many of its bits are the fraction's."""
 BLOCK = 2**16
@@ -78,13 +81,26 @@ class Watched(np.ndarray):
 
 
 def watched(optimizer: KFAC, state: State, data: loop.Data) -> Iterator[tuple[loop.AnyState, loop.AnyRecord, float]]:
-    """What `loop.iterate` gives, with arrays of `Watched`, which has met nothing when it begins."""
+    """What `loop.iterate` gives, with arrays of `Watched`, which has met nothing when it begins and sees what
+    LAPACK is given."""
     X = data.X.view(Watched)
     data = replace(data, X=X, Y=X if data.Y is data.X else data.Y.view(Watched))
     parameters = [W.view(Watched) for W in state.parameters]
     Watched.met.clear()
     Watched.seen = 0
-    return loop.iterate(optimizer, replace(state, parameters=parameters, averaged=parameters), data)
+    with mock.patch.object(arrays, "_lapack", partial(_watched_lapack, arrays._lapack)):
+        yield from loop.iterate(optimizer, replace(state, parameters=parameters, averaged=parameters), data)
+
+
+def _watched_lapack(lapack: Callable[..., Any], name: str, like: np.ndarray) -> Callable[..., Any]:
+    """LAPACK's function called so, of the matrix that is its first argument and becomes its first result."""
+
+    def function(x: np.ndarray, **options: Any) -> tuple[Any, ...]:
+        Watched.note(name, [x])
+        found, *rest = lapack(name, like)(x, **options)
+        return found.view(Watched), *rest
+
+    return function
 
 
 def measure(problem: Problem, iterations: int, advance: Callable[[], object]) -> list[Row]:

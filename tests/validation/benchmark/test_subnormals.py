@@ -62,4 +62,7 @@ def test_rows(monkeypatch):
     for row in rows:
         assert row["subnormal"] == row["of matrix products"] + row["elementwise"] + row["of linear algebra"]
         assert row["of matrix products"] >= row["iterations"] * 30 * 4
+        # damped factors have products of such pixels, unless these are 0
+        assert (row["of linear algebra"] > 0) == (row["subnormals are"] == "as they are")
         assert float(row["operands"]) > row["subnormal"] and np.isfinite(row["error at last"])
+    assert {"potrf", "potri"} <= set(Watched.met)
